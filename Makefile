@@ -1,0 +1,44 @@
+# Everything a person or a machine runs here. Nothing but python3, git and make is needed beforehand.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo dev test check format bench lock clean
+
+demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, sync again; ARGS=--json for machines
+	@$(BIN)/d365-campaign demo $(ARGS)
+
+dev: $(READY)  ## keep the sandbox and Dagster's UI running; ARGS="--port 3001"
+	@$(BIN)/d365-campaign dev $(ARGS)
+
+test: $(READY)  ## every test; ARGS="tests/store -k reject"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## format, lint, types, layers, schema file, definitions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+	$(BIN)/d365-campaign schema --check
+	mkdir -p .local/dagster && DAGSTER_HOME=$(CURDIR) $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## the benchmarks, as a table
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# Needs uv (`pip install uv`); `requirements.lock` holds hashes for all platforms and no addresses.
+lock:
+	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .local build *.egg-info
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

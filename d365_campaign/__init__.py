@@ -1,0 +1,1 @@
+"""Keep Adobe Campaign Standard in step with Microsoft Dynamics 365."""
