@@ -1,0 +1,363 @@
+"""Campaign over real sockets: metadata, records by our own key, lists, and refusals."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from d365_campaign.changes import FoundRecord
+from d365_campaign.clients.campaign import CampaignTarget
+from d365_campaign.errors import ConfigurationError, ForeignOrigin, RecordRejected, RetriableError, UnknownOutcome
+from d365_campaign.sandbox import Attribute, ResourceDefinition, Sandbox
+from d365_campaign.schemas import TargetResource
+
+
+def profiles(connect: Any, **changes: Any) -> CampaignTarget:
+    client = connect.campaign(**changes)
+    target: CampaignTarget = client.target(client.describe("profile"), "externalId")
+    return target
+
+
+def stored(sandbox: Sandbox, key: str) -> dict[str, Any]:
+    found = sandbox.campaign.find("profile", "externalId", key)
+    assert found is not None
+    return found
+
+
+def found_by(target: CampaignTarget, key: str) -> FoundRecord:
+    found = target.read(key)
+    assert found is not None
+    return found
+
+
+# --- metadata
+
+
+def test_a_profile_is_described_by_its_metadata(connect: Any) -> None:
+    profile = connect.campaign().describe("profile")
+
+    assert profile.endpoint == "profileAndServicesExt"
+    assert (profile.fields["email"].type, profile.fields["email"].length) == ("string", 128)
+    assert profile.fields["email"].data_policy == "email"
+    assert profile.fields["age"].read_only
+    assert profile.fields["gender"].type == "string"
+    assert profile.fields["birthDate"].type == "date"
+    assert profile.fields["cusNumberOfChildren"].type == "integer"
+    assert profile.fields["location.city"].type == "string"
+    assert "PKey" not in profile.fields
+    assert "subscriptions" not in profile.fields
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint"), [("cusPurchase", "profileAndServicesExt"), ("cusStore", "customResources")]
+)
+def test_a_custom_resource_is_found_on_its_own_endpoint(connect: Any, name: str, endpoint: str) -> None:
+    resource = connect.campaign().describe(name)
+
+    assert resource.endpoint == endpoint
+    assert resource.fields["cusD365id"].length == 36
+
+
+@pytest.mark.parametrize("error_format", ["text", "json_string"])
+def test_an_unpublished_resource_says_what_to_publish(sandbox: Sandbox, connect: Any, error_format: str) -> None:
+    sandbox.settings.update({"error_format": error_format})
+
+    with pytest.raises(ConfigurationError, match="'cusNowhere' isn't published"):
+        connect.campaign().describe("cusNowhere")
+
+
+def test_a_wrong_instance_is_told_apart_from_an_unpublished_resource(sandbox: Sandbox, connect: Any) -> None:
+    nowhere = connect.endpoints["campaign_instance"].replace("/sandbox", "/nowhere")
+
+    for behaviour in ("403023", "500"):
+        sandbox.settings.update({"unknown_tenant": behaviour})
+        with pytest.raises(ConfigurationError, match=r"campaign\.url"):
+            connect.campaign(url=nowhere).describe("profile")
+
+
+def test_a_wrong_api_key_names_its_setting(connect: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"campaign\.client_id"):
+        connect.campaign(api_key="wrong").describe("profile")
+
+
+# --- records
+
+
+def test_a_record_is_created_with_its_key_and_nested_fields(sandbox: Sandbox, connect: Any) -> None:
+    profiles(connect).create(
+        "key-1", {"email": "ada@x.org", "location.city": "Paris", "birthDate": None, "cusVip": True}
+    )
+
+    record = stored(sandbox, "key-1")
+    assert (record["email"], record["location"]["city"], record["cusVip"]) == ("ada@x.org", "Paris", True)
+
+
+@pytest.mark.parametrize("href_in_single_reads", [True, False])
+def test_a_record_is_read_changed_and_deleted_by_our_key(
+    sandbox: Sandbox, connect: Any, href_in_single_reads: bool
+) -> None:
+    sandbox.settings.update({"href_in_single_reads": href_in_single_reads})
+    target = profiles(connect)
+    target.create("key-1", {"email": "ada@x.org", "location.city": "Paris", "phone": "1"})
+
+    found = found_by(target, "key-1")
+    target.update("key-1", found, {"location.zipCode": "75001", "phone": ""})
+
+    assert (found.values["email"], found.values["location.city"]) == ("ada@x.org", "Paris")
+    record = stored(sandbox, "key-1")
+    assert record["location"]["city"] == "Paris"
+    assert (record["location"]["zipCode"], record["phone"]) == ("75001", "")
+    target.delete("key-1")
+    assert target.read("key-1") is None
+    assert sandbox.campaign.records("profile") == []
+
+
+@pytest.mark.parametrize("error_format", ["text", "json_string"])
+def test_what_is_not_there_reads_as_none_and_is_deleted_already(
+    sandbox: Sandbox, connect: Any, error_format: str
+) -> None:
+    sandbox.settings.update({"error_format": error_format})
+    target = profiles(connect)
+
+    assert target.read("key-1") is None
+    target.delete("key-1")
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_custom_resources_are_written_the_same_way(sandbox: Sandbox, connect: Any, status: int) -> None:
+    sandbox.settings.update({"custom_resource_delete_status": status})
+    client = connect.campaign()
+    target = client.target(client.describe("cusStore"), "cusD365id")
+
+    target.create("s1", {"cusName": "Main", "cusArea": 12.5})
+    target.update("s1", found_by(target, "s1"), {"cusName": "Side"})
+    found = found_by(target, "s1")
+    target.delete("s1")
+
+    assert (found.values["cusName"], found.values["cusArea"]) == ("Side", 12.5)
+    assert target.read("s1") is None
+
+
+@pytest.mark.parametrize("key", ["a b?c#d", "ä@ö", "100%", "a+b&c", "'quoted'", "..a"])
+def test_any_key_can_stand_in_the_address(connect: Any, key: str) -> None:
+    target = profiles(connect)
+
+    target.create(key, {"email": "x@x.org"})
+
+    assert found_by(target, key).values["externalId"] == key
+    target.delete(key)
+    assert target.read(key) is None
+
+
+@pytest.mark.parametrize("key", ["", " ", ".", "..", "/"])
+def test_a_key_that_would_name_the_whole_collection_is_refused(sandbox: Sandbox, connect: Any, key: str) -> None:
+    target = profiles(connect)
+    sandbox.clear_calls()
+
+    with pytest.raises(RecordRejected):
+        target.delete(key)
+    assert sandbox.calls("campaign") == []
+
+
+def test_every_method_is_one_engine_call(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    sandbox.clear_calls()
+
+    target.create("key-1", {"email": "a@x.org"})
+    target.update("key-1", found_by(target, "key-1"), {"email": "b@x.org"})
+    target.delete("key-1")
+
+    assert sandbox.engine_calls() == {"insert": 1, "update_read": 1, "update": 1, "delete": 1, "total": 4}
+
+
+def test_r111_a_found_record_shows_neither_values_nor_pkey(connect: Any) -> None:
+    target = profiles(connect)
+    target.create("key-1", {"email": "ada@x.org"})
+
+    found = found_by(target, "key-1")
+
+    assert repr(found) == "FoundRecord()"
+    assert not any(isinstance(value, str) and value.startswith("@") for value in found.values.values())
+
+
+def test_r112_records_are_written_where_campaign_says_not_where_we_guess(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.settings.update({"random_hrefs": True})
+    target = profiles(connect)
+    target.create("key-1", {"email": "a@x.org"})
+
+    target.update("key-1", found_by(target, "key-1"), {"email": "b@x.org"})
+
+    assert stored(sandbox, "key-1")["email"] == "b@x.org"
+    assert "/~" in sandbox.calls("campaign")[-1].path
+
+
+def test_r113_the_key_is_never_part_of_an_update(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    target.create("key-1", {"email": "a@x.org"})
+
+    target.update("key-1", found_by(target, "key-1"), {"externalId": "key-2", "email": "b@x.org"})
+
+    assert stored(sandbox, "key-1")["email"] == "b@x.org"
+    assert sandbox.campaign.find("profile", "externalId", "key-2") is None
+
+
+# --- lists
+
+
+def test_r115_every_key_is_listed_even_of_a_big_table(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.settings.update({"big_table_threshold": 100})
+    keys = [f"k{number:05}" for number in range(2500)]
+    for key in keys:
+        sandbox.campaign.create("profile", {"externalId": key})
+    sandbox.campaign.create("profile", {"email": "nobody@x.org"})
+
+    pages = list(profiles(connect).keys())
+
+    assert sorted(key for page in pages for key in page) == keys
+    assert len(pages) == 3
+
+
+def test_keys_are_listed_along_random_links(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.settings.update({"random_hrefs": True})
+    for number in range(1200):
+        sandbox.campaign.create("profile", {"externalId": f"k{number}"})
+
+    assert sum(len(page) for page in profiles(connect).keys()) == 1200  # noqa: SIM118 - a method, not a dict's
+
+
+def test_an_empty_resource_has_no_keys(connect: Any) -> None:
+    assert [key for page in profiles(connect).keys() for key in page] == []  # noqa: SIM118
+
+
+def test_a_list_that_leads_in_a_circle_comes_to_an_end(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    circle = sandbox.endpoints["campaign"] + "/profileAndServicesExt/profile/externalId?_lineCount=1000"
+    body = {"content": ["k1"], "next": {"href": circle}}
+    sandbox.add_fault(system="campaign", path="externalId", times=9, status=200, body=body)
+
+    with pytest.raises(RetriableError, match="next link a second time"):
+        list(target.keys())
+
+
+# --- foreign links
+
+
+def test_a_record_with_a_foreign_link_is_not_written(sandbox: Sandbox, connect: Any, foreign: Any) -> None:
+    target = profiles(connect)
+    target.create("key-1", {"email": "a@x.org"})
+    pattern = r'("href":\s*")https://localhost:\d+(?=[^"]*/profile/@[^"/]*")'
+    sandbox.add_fault(system="campaign", method="GET", replace=[pattern, rf"\g<1>{foreign.origin}"])
+
+    with pytest.raises(ForeignOrigin, match="profile key-1") as caught:
+        target.read("key-1")
+
+    assert "@" not in str(caught.value)
+    assert not foreign.was_visited()
+
+
+def test_a_handle_that_leads_elsewhere_is_not_written_to(connect: Any, foreign: Any) -> None:
+    with pytest.raises(ForeignOrigin):
+        profiles(connect).update("key-1", FoundRecord({}, f"{foreign.origin}/x"), {"email": "a@x.org"})
+    assert not foreign.was_visited()
+
+
+def test_a_foreign_next_link_ends_the_list(sandbox: Sandbox, connect: Any, foreign: Any) -> None:
+    body = {"content": ["k1"], "next": {"href": f"{foreign.origin}/next"}}
+    target = profiles(connect)
+    sandbox.add_fault(system="campaign", path="externalId", status=200, body=body)
+
+    with pytest.raises(ForeignOrigin):
+        list(target.keys())
+    assert not foreign.was_visited()
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("error_format", ["text", "json_string"])
+def test_an_insert_that_meets_its_key_is_told_apart(sandbox: Sandbox, connect: Any, error_format: str) -> None:
+    sandbox.settings.update({"error_format": error_format})
+    target = profiles(connect)
+    target.create("key-1", {"email": "a@x.org"})
+
+    with pytest.raises(RecordRejected) as caught:
+        target.create("key-1", {"email": "b@x.org"})
+
+    assert caught.value.duplicate_key
+    assert len(sandbox.campaign.records("profile")) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        pytest.param({"gender": "secretive"}, "enumeration.*field 'gender'", id="enumeration"),
+        pytest.param({"firstName": "secret" * 20}, "longer than its field", id="too long"),
+        pytest.param({"cusNowhere": "secret"}, "unknown", id="unknown field"),
+    ],
+)
+def test_a_refused_record_names_its_fields_and_no_values(connect: Any, values: dict[str, Any], words: str) -> None:
+    target = profiles(connect)
+
+    with pytest.raises(RecordRejected, match=words) as caught:
+        target.create("key-1", values)
+
+    assert "secret" not in str(caught.value)
+    assert not caught.value.duplicate_key
+    assert next(iter(values)) in str(caught.value)
+
+
+def test_a_read_only_field_is_refused(connect: Any) -> None:
+    target = profiles(connect)
+    target.create("key-1", {"email": "a@x.org"})
+
+    with pytest.raises(RecordRejected, match="read-only"):
+        target.update("key-1", found_by(target, "key-1"), {"age": 7})
+
+
+def test_a_record_that_went_away_between_read_and_write_is_left_open(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    target.create("key-1", {"email": "a@x.org"})
+    found = found_by(target, "key-1")
+    sandbox.campaign.delete("profile", "key-1")
+
+    with pytest.raises(UnknownOutcome):
+        target.update("key-1", found, {"email": "b@x.org"})
+
+
+def test_refused_writes_are_sent_only_once(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    sandbox.clear_calls()
+
+    with pytest.raises(RecordRejected):
+        target.create("key-1", {"gender": "x"})
+    assert len(sandbox.calls("campaign")) == 1
+
+
+def test_a_resource_that_is_not_on_its_endpoint_is_no_missing_record(connect: Any) -> None:
+    misplaced = TargetResource("profile", "nowhere", {})
+
+    with pytest.raises(ConfigurationError):
+        connect.campaign().target(misplaced, "externalId").read("key-1")
+
+
+def test_a_key_that_may_not_stand_in_addresses_is_a_matter_of_configuration(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.settings.update({"custom_key_verbs": ["PATCH"]})
+
+    with pytest.raises(ConfigurationError):
+        profiles(connect).read("key-1")
+
+
+def test_a_rate_limit_is_kept_to_by_many_workers(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    sandbox.settings.update({"campaign_requests_per_second": 30})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: target.create(f"k{n}", {"email": f"{n}@x.org"}), range(40)))
+
+    assert len(sandbox.campaign.records("profile")) == 40
+
+
+def test_a_new_resource_is_seen_at_once(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.campaign.register(ResourceDefinition("cusPet", (Attribute("cusName", length=30),), key="cusName"))
+
+    assert connect.campaign().describe("cusPet").fields["cusName"].length == 30
