@@ -1,0 +1,1 @@
+"""The staging file: what Dynamics holds, what Campaign is known to hold, and what differs."""

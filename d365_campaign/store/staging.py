@@ -1,0 +1,69 @@
+"""The staging file: one DuckDB file per integration, one process at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from d365_campaign.errors import ConfigurationError, RetriableError
+from d365_campaign.mapping import BoundMapping
+from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.table_store import STATE, TableStore
+
+
+class Staging:
+    """An open staging file. `open_staging` gives one; it is closed when that block ends."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        for statement in STATE:
+            connection.execute(statement)
+        self.ledger = Ledger(connection)
+
+    def table(self, bound: BoundMapping) -> TableStore:
+        """The part of the file that belongs to one table mapping, made or brought up to date where needed."""
+        return TableStore(self._connection, self.ledger, bound)
+
+
+@contextmanager
+def open_staging(path: Path) -> Iterator[Staging]:
+    """Open the staging file, made with its folder when it isn't there; readable by its owner only.
+
+    Raises RetriableError while another process works on it, ConfigurationError where it can't be opened at all.
+    """
+    connection = _connect(path)
+    try:
+        yield Staging(connection)
+    except (duckdb.IOException, duckdb.FatalException) as error:
+        raise RetriableError(
+            f"staging file {path} could not be written ({type(error).__name__}): check free space and rights of its "
+            "folder. What was committed before is kept; the next run goes on from there."
+        ) from error
+    finally:
+        connection.close()
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        previous = os.umask(0o077)
+        try:
+            return duckdb.connect(str(path), config={"preserve_insertion_order": "false"})
+        finally:
+            os.umask(previous)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise RetriableError(
+                f"staging file {path} is in use by another process. One run at a time works on it: wait for that run."
+            ) from error
+        raise _unusable(path) from error
+    except OSError as error:
+        raise _unusable(path) from error
+
+
+def _unusable(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"staging file {path} can't be opened for writing. Make its folder writable for this user, or set staging.path."
+    )
