@@ -1,0 +1,220 @@
+"""Write the open change set to Campaign: many workers, one staging file, results settled in batches."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
+
+from d365_campaign import checks
+from d365_campaign.changes import ApplySummary, Change, ChangeSummary, Kind, Outcome, Result
+from d365_campaign.errors import ConfigurationError, SyncError
+from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.ports import RecordTarget
+from d365_campaign.flows.write import Writer
+from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.table_store import TableStore
+
+log = logging.getLogger(__name__)
+
+SAMPLE_REJECTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCallBudget:
+    """Engine calls allowed per UTC day and calendar month, over all tables; None is no limit."""
+
+    daily: int | None = None
+    monthly: int | None = None
+
+    def left(self, ledger: Ledger) -> int | None:
+        """What may still be spent now; None when nothing limits it."""
+        spent = ledger.spent()
+        limits = ((self.daily, spent.today), (self.monthly, spent.this_month))
+        return min((limit - used for limit, used in limits if limit is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class MassDeleteLimit:
+    """The part of the known Campaign records that one plan may delete; up to *min_deletes* always pass."""
+
+    max_share: float = 0.2
+    min_deletes: int = 100
+
+    def verdict(self, summary: ChangeSummary, mirrored: int) -> checks.Verdict:
+        """The same verdict that the plan's check shows: the writer looks for itself."""
+        return checks.delete_share(summary, mirrored, self.max_share, self.min_deletes)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many changes are under way at once. A run that is killed leaves at most *batch_size* of them in doubt."""
+
+    workers: int = 8
+    batch_size: int = 200
+
+
+def apply(
+    store: TableStore,
+    ledger: Ledger,
+    target: RecordTarget,
+    *,
+    pace: Pace,
+    budget: EngineCallBudget,
+    mass_delete: MassDeleteLimit,
+    deadline: Deadline,
+) -> ApplySummary:
+    """Write what is open, at most until *deadline* and within *budget*; what is left is the next run's backlog.
+
+    Raises the error that stopped the run (a setting, a right, a system that can't be reached) after everything that had
+    an answer by then was settled; ConfigurationError before the first write when the plan deletes too much.
+    """
+    started = time.monotonic()
+    if store.book_unsettled():
+        store.plan()
+    verdict = mass_delete.verdict(store.summary(), store.mirrored())
+    if not verdict.passed:
+        raise ConfigurationError(f"{store.table.name}: {verdict.description}")
+    fields = [f.target for f in store.table.fields]
+    writer = Writer(target, fields, declared_unique=store.table.mapping.key.declared_unique)
+    run = _Run(store, ledger, writer, pace=pace, budget=budget, deadline=deadline)
+    run.go()
+    summary = run.summary(time.monotonic() - started)
+    if run.stopped_by_error is not None:
+        log.error("%s: stopped after %d engine calls", store.table.name, summary.engine_calls)
+        raise run.stopped_by_error
+    return summary
+
+
+class _Run:
+    """One run's way through the change set: the main thread owns the staging file, workers only talk to Campaign."""
+
+    def __init__(
+        self,
+        store: TableStore,
+        ledger: Ledger,
+        writer: Writer,
+        *,
+        pace: Pace,
+        budget: EngineCallBudget,
+        deadline: Deadline,
+    ) -> None:
+        self._store, self._ledger, self._writer = store, ledger, writer
+        self._pace, self._budget, self._deadline = pace, budget, deadline
+        self._answers: SimpleQueue[tuple[Outcome, SyncError | None]] = SimpleQueue()
+        self._stop = Event()
+        self._counts: Counter[str] = Counter()
+        self._stopped_by: str | None = None
+        self.stopped_by_error: SyncError | None = None
+
+    def go(self) -> None:
+        """Send and settle. Claimed and not yet settled are never more than a batch: half of it is sent while the
+        answers to the other half are booked."""
+        half = max(1, self._pace.batch_size // 2)
+        batches = self._batches(half)
+        under_way = 0
+        unsettled: list[Outcome] = []
+        with ThreadPoolExecutor(self._pace.workers, thread_name_prefix="campaign") as pool:
+            try:
+                more = True
+                while more or under_way:
+                    if more and under_way + len(unsettled) <= half:
+                        batch = next(batches, ())
+                        more = bool(batch)
+                        under_way += len(batch)
+                        for change in batch:
+                            pool.submit(self._attempt, change)
+                    if under_way:
+                        unsettled.append(self._next_answer())
+                        under_way -= 1
+                    if len(unsettled) >= half or not under_way:
+                        self._settle(unsettled)
+                        unsettled = []
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def _batches(self, size: int) -> Iterator[Sequence[Change]]:
+        """Claimed batches of open changes, until there are no more, the time is up or the budget is spent."""
+        after = ""
+        while not self._stop.is_set():
+            if self._deadline.passed:
+                self._stopped_by = "time"
+                return
+            batch = self._store.pending(size, after)
+            affordable = _within(batch, self._budget.left(self._ledger))
+            if len(affordable) < len(batch):
+                self._stopped_by = "budget"
+            if not affordable:
+                return
+            self._store.claim(affordable)
+            after = affordable[-1].key
+            yield affordable
+            if self._stopped_by:
+                return
+
+    def _attempt(self, change: Change) -> None:
+        if self._stop.is_set() or self._deadline.passed:
+            self._answers.put((Outcome(change.key, change.kind, Result.UNSENT), None))
+            return
+        try:
+            self._answers.put(self._writer.write(change))
+        except BaseException as error:
+            self._stop.set()
+            fault = SyncError(f"{self._store.table.name} {change.key}: {type(error).__name__} while it was written")
+            fault.__cause__ = error
+            self._answers.put((Outcome(change.key, change.kind, Result.UNKNOWN), fault))
+
+    def _next_answer(self) -> Outcome:
+        outcome, error = self._answers.get()
+        if error is not None:
+            self._stop.set()
+            self.stopped_by_error = self.stopped_by_error or error
+        return outcome
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> None:
+        if not outcomes:
+            return
+        self._store.settle(outcomes)
+        for outcome in outcomes:
+            self._counts["engine_calls"] += outcome.engine_calls
+            if outcome.result is Result.DONE:
+                self._counts["identical" if outcome.identical else outcome.kind] += 1
+            if outcome.result is Result.UNSENT and self._deadline.passed:
+                self._stopped_by = self._stopped_by or "time"
+
+    def summary(self, seconds: float) -> ApplySummary:
+        left, counts = self._store.summary(), self._counts
+        written = counts[Kind.INSERT] + counts[Kind.UPDATE] + counts[Kind.ADOPT] + counts["identical"]
+        return ApplySummary(
+            inserted=counts[Kind.INSERT],
+            updated=counts[Kind.UPDATE] + counts[Kind.ADOPT],
+            deleted=counts[Kind.DELETE],
+            identical=counts["identical"],
+            unchanged=left.unchanged - written,
+            refused=left.refused,
+            backlog=left.open,
+            engine_calls=counts["engine_calls"],
+            engine_calls_adobe=self._store.take_adobe_engine_calls(),
+            seconds=seconds,
+            stopped_by=self._stopped_by,
+            mirrored=self._store.mirrored(),
+            rejects=self._store.rejects(SAMPLE_REJECTS),
+            spent=self._ledger.spent(),
+        )
+
+
+def _within(batch: Sequence[Change], left: int | None) -> Sequence[Change]:
+    """The changes from the front of *batch* whose engine calls the budget still covers."""
+    if left is None:
+        return batch
+    affordable: list[Change] = []
+    for change in batch:
+        left -= change.engine_calls
+        if left < 0:
+            break
+        affordable.append(change)
+    return affordable

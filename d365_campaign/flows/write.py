@@ -1,0 +1,143 @@
+"""Write one change to Campaign, and say what became of it.
+
+What the outcome of a write is that got no answer is settled by reading the record back, never by inserting again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from d365_campaign.changes import Change, FoundRecord, Kind, Outcome, Result
+from d365_campaign.errors import RecordRejected, SyncError, UnknownOutcome
+from d365_campaign.field_types import same_in_campaign, to_wire
+from d365_campaign.flows.ports import RecordTarget
+from d365_campaign.schemas import ResourceField
+
+
+class Writer:
+    """Writes changes of one table. It keeps nothing between two changes, so workers share it.
+
+    *declared_unique*: Campaign refuses a second record with the same key, so an insert needs no look-up first.
+    """
+
+    def __init__(self, target: RecordTarget, fields: Sequence[ResourceField], *, declared_unique: bool) -> None:
+        self._target = target
+        self._fields = fields
+        self._declared_unique = declared_unique
+
+    def write(self, change: Change) -> tuple[Outcome, SyncError | None]:
+        """The outcome, and the error that should stop the whole run, if there was one."""
+        attempt = _Attempt(self._target, self._fields, change)
+        try:
+            kind, identical = attempt.run(self._declared_unique)
+            return Outcome(change.key, kind, Result.DONE, attempt.calls, identical), None
+        except RecordRejected as refusal:
+            return Outcome(change.key, change.kind, Result.REFUSED, attempt.calls, reason=str(refusal)), None
+        except UnknownOutcome as doubt:
+            return Outcome(change.key, change.kind, Result.UNKNOWN, attempt.calls, reason=str(doubt)), None
+        except SyncError as error:
+            result = Result.UNKNOWN if attempt.sent_without_answer else Result.UNSENT
+            return Outcome(change.key, change.kind, result, attempt.calls, reason=str(error)), error
+
+
+class _Attempt:
+    """One change on its way, and the engine calls it has taken so far."""
+
+    def __init__(self, target: RecordTarget, fields: Sequence[ResourceField], change: Change) -> None:
+        self._target = target
+        self._fields = fields
+        self._change = change
+        self.calls = 0
+        self.sent_without_answer = False
+
+    def run(self, declared_unique: bool) -> tuple[Kind, bool]:
+        """Do it. Returns what was done in the end, and whether Campaign held the desired values already."""
+        match self._change.kind:
+            case Kind.DELETE:
+                return self._delete()
+            case Kind.INSERT if declared_unique:
+                return self._insert()
+            case kind:
+                return self._bring_into_step(kind)
+
+    def _delete(self) -> tuple[Kind, bool]:
+        try:
+            self._count_call()
+            self._target.delete(self._change.key)
+        except UnknownOutcome:
+            if self._read_back() is not None:
+                raise
+        return Kind.DELETE, False
+
+    def _insert(self) -> tuple[Kind, bool]:
+        try:
+            self._create()
+        except RecordRejected as refusal:
+            if not refusal.duplicate_key:
+                raise
+            return self._adopt(refusal)
+        return Kind.INSERT, False
+
+    def _adopt(self, refusal: RecordRejected) -> tuple[Kind, bool]:
+        found = self._read()
+        if found is None:
+            raise RecordRejected(
+                f"{refusal} Yet it can't be read: it is hidden until the record that its link leads to exists."
+            ) from refusal
+        return Kind.ADOPT, self._patch(found)
+
+    def _bring_into_step(self, kind: Kind) -> tuple[Kind, bool]:
+        found = self._read()
+        if found is None:
+            return self._insert()
+        return (Kind.ADOPT if kind is Kind.INSERT else kind), self._patch(found)
+
+    def _create(self) -> None:
+        values = {
+            name: value
+            for name, value in self._wire(self._change.values).items()
+            if self._change.values[name] is not None
+        }
+        try:
+            self._count_call()
+            self._target.create(self._change.key, values)
+        except UnknownOutcome:
+            found = self._read_back()
+            if found is None:
+                raise
+            self._patch(found)
+
+    def _patch(self, found: FoundRecord) -> bool:
+        """Write what differs from *found*; True when nothing does."""
+        differing = self._differing(found)
+        if not differing:
+            return True
+        try:
+            self._count_call()
+            self._target.update(self._change.key, found, self._wire(differing))
+        except UnknownOutcome:
+            again = self._read_back()
+            if again is None or self._differing(again):
+                raise
+        return False
+
+    def _differing(self, found: FoundRecord) -> Mapping[str, object]:
+        return {
+            f.name: self._change.values[f.name]
+            for f in self._fields
+            if not same_in_campaign(self._change.values[f.name], found.values.get(f.name), f.type, f.data_policy)
+        }
+
+    def _wire(self, values: Mapping[str, object]) -> dict[str, object]:
+        return {f.name: to_wire(values[f.name], f.type) for f in self._fields if f.name in values}
+
+    def _read(self) -> FoundRecord | None:
+        self._count_call()
+        return self._target.read(self._change.key)
+
+    def _read_back(self) -> FoundRecord | None:
+        self.sent_without_answer = True
+        found = self._read()
+        self.sent_without_answer = False
+        return found
+
+    def _count_call(self) -> None:
+        self.calls += 1
