@@ -1,0 +1,21 @@
+"""`python -m d365_campaign.sandbox --directory X --contacts N`"""
+
+import argparse
+from pathlib import Path
+
+from .server import SYSTEMS, serve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="d365_campaign.sandbox", description="Serve the sandbox until interrupted.")
+    parser.add_argument("--directory", type=Path, required=True, help="where endpoints.json and ca.pem are written")
+    parser.add_argument("--contacts", type=int, default=0, help="contacts to seed before serving")
+    for system in SYSTEMS:
+        parser.add_argument(f"--{system}-port", type=int, default=0, help="0 picks a free one")
+    arguments = parser.parse_args()
+    ports = {system: getattr(arguments, f"{system}_port") for system in SYSTEMS}
+    serve(arguments.directory, ports, arguments.contacts)
+
+
+if __name__ == "__main__":
+    main()

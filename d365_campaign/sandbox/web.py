@@ -1,0 +1,70 @@
+"""From synchronous answers to Starlette routes: one lock, one place where refusals become responses."""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+Answer = Callable[[Request, bytes], Response]
+"""A handler: the request and its body, already read. It runs under the lock and never waits."""
+
+
+class Refusal(Exception):
+    """A finished error response, raised from anywhere below a handler."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a routing table."""
+
+    method: str
+    path: str
+    answer: Answer
+
+
+Guard = Callable[[Request, bytes, Answer], Response]
+"""Wraps every answer of one system: authorisation before, its own error shapes after."""
+
+
+def routes(rules: Iterable[Rule], lock: threading.RLock, guard: Guard) -> list[Route]:
+    """Starlette routes in the order of the table; the verbs of one path share a route, so others get 405."""
+    by_path: dict[str, dict[str, Answer]] = {}
+    for rule in rules:
+        by_path.setdefault(rule.path, {})[rule.method] = rule.answer
+    return [_route(path, answers, lock, guard) for path, answers in by_path.items()]
+
+
+def _route(path: str, answers: dict[str, Answer], lock: threading.RLock, guard: Guard) -> Route:
+    async def endpoint(request: Request) -> Response:
+        body = await request.body()
+        answer = answers["GET" if request.method == "HEAD" else request.method]
+        with lock:
+            try:
+                return guard(request, body, answer)
+            except Refusal as refusal:
+                return refusal.response
+
+    return Route(path, endpoint, methods=list(answers))
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def origin(request: Request) -> str:
+    """Scheme and host as the client wrote them, so that links lead back the way it came."""
+    return f"https://{request.headers.get('host', 'localhost')}"
+
+
+def operation(request: Request, name: str) -> None:
+    """Name for the call log what this request does."""
+    request.scope.setdefault("sandbox", {})["operation"] = name
