@@ -1,0 +1,1 @@
+"""Thin Dagster code over the flows: assets, checks, jobs and sensors, from factories over the table mappings."""

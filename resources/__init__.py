@@ -1,0 +1,1 @@
+"""Dagster resources: settings in, plain clients and the staging file out."""
