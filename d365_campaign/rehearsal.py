@@ -1,0 +1,83 @@
+"""A sandbox of one's own, for `make demo` and `make dev`: started clean, and stopped in the end."""
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from d365_campaign.errors import SyncError
+
+STATE = Path(".local")
+SANDBOX = STATE / "sandbox"
+ENVIRONMENT_FILE = SANDBOX / "sandbox.env"
+STARTUP_SECONDS = 30.0
+# So that the lines in the README hold.
+FIXED_PORTS = {"dataverse": 8441, "entra": 8442, "campaign": 8443, "ims": 8444}
+
+
+def forget_last_rehearsal() -> None:
+    """Remove what an earlier sandbox left: its state, the staging file that mirrors it, and Dagster's history of it."""
+    shutil.rmtree(STATE, ignore_errors=True)
+    (STATE / "dagster").mkdir(parents=True)
+
+
+@contextmanager
+def running_sandbox(contacts: int, ports: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
+    """A sandbox in a process of its own until the block ends; yields its endpoints.
+
+    Its addresses and demo credentials go into the environment file that config/sandbox.yaml names.
+    """
+    (SANDBOX / "endpoints.json").unlink(missing_ok=True)
+    chosen = [part for system, port in (ports or {}).items() for part in (f"--{system}-port", str(port))]
+    command = [sys.executable, "-m", "d365_campaign.sandbox", "--directory", str(SANDBOX), "--contacts", str(contacts)]
+    process = subprocess.Popen([*command, *chosen])
+    try:
+        endpoints = _wait_for_endpoints(process)
+        _write_environment_file(endpoints)
+        yield endpoints
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def steer(endpoints: Mapping[str, Any], path: str, body: Mapping[str, object]) -> Any:
+    """POST to the sandbox's admin address."""
+    request = urllib.request.Request(f"{endpoints['admin']}/{path}", json.dumps(body).encode(), method="POST")
+    trust = ssl.create_default_context(cafile=endpoints["ca_bundle"])
+    with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
+        return json.load(answer)
+
+
+def _wait_for_endpoints(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    file = SANDBOX / "endpoints.json"
+    while not file.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SyncError("the sandbox did not start. Is another one running on the same ports? Stop it first.")
+        time.sleep(0.05)
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def _write_environment_file(endpoints: Mapping[str, Any]) -> None:
+    credentials = endpoints["credentials"]
+    variables = {
+        "SANDBOX_CA_BUNDLE": endpoints["ca_bundle"],
+        "D365_URL": endpoints["dataverse"],
+        "D365_TOKEN_URL": endpoints["dataverse_token_url"],
+        "D365_CLIENT_ID": credentials["dataverse"]["client_id"],
+        "D365_CLIENT_SECRET": credentials["dataverse"]["client_secret"],
+        "CAMPAIGN_URL": endpoints["campaign_instance"],
+        "CAMPAIGN_TOKEN_URL": endpoints["ims_token_url"],
+        "CAMPAIGN_CLIENT_ID": credentials["campaign"]["client_id"],
+        "CAMPAIGN_CLIENT_SECRET": credentials["campaign"]["client_secret"],
+    }
+    with os.fdopen(os.open(ENVIRONMENT_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in variables.items())
