@@ -1,0 +1,100 @@
+"""Small values for tests: each builder shows only what a case is about."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+from d365_campaign.changes import ChangePage
+from d365_campaign.field_types import HELD, CampaignType, SourceType
+from d365_campaign.mapping import BoundMapping, FieldMapping, KeyMapping, TableMapping, bind
+from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
+
+SERVED_AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+CONTACT_COLUMNS: Mapping[str, SourceType] = {
+    "contactid": "reference",
+    "firstname": "text",
+    "emailaddress1": "text",
+    "birthdate": "date",
+    "numberofchildren": "integer",
+    "creditlimit": "decimal",
+    "donotemail": "boolean",
+    "modifiedon": "datetime",
+}
+PROFILE_FIELDS: Mapping[str, CampaignType] = {
+    "externalId": "string",
+    "firstName": "string",
+    "email": "string",
+    "birthDate": "date",
+    "location.city": "string",
+    "cusChildren": "integer",
+    "cusCredit": "double",
+    "cusFlag": "boolean",
+    "lastContact": "datetime",
+}
+
+
+def source_table(**columns: SourceType) -> SourceTable:
+    named = {name: SourceColumn(name, kind, name) for name, kind in (columns or CONTACT_COLUMNS).items()}
+    return SourceTable("contact", "contacts", "contactid", change_tracking=True, columns=named)
+
+
+def target_resource(data_policies: Mapping[str, str] | None = None, **fields: CampaignType) -> TargetResource:
+    policies = data_policies or {}
+    named = {
+        name: ResourceField(name, kind, data_policy=policies.get(name, ""))
+        for name, kind in (fields or PROFILE_FIELDS).items()
+    }
+    return TargetResource("profile", "profileAndServicesExt", named)
+
+
+def mapping(
+    *pairs: tuple[str, str], apply_deletes: bool = True, declared_unique: bool = True, source: str = "contact"
+) -> TableMapping:
+    return TableMapping(
+        source=source,
+        target="profile",
+        key=KeyMapping(source="contactid", target="externalId", declared_unique=declared_unique),
+        fields=[
+            FieldMapping(source=s, target=t)
+            for s, t in pairs or (("firstname", "firstName"), ("emailaddress1", "email"))
+        ],
+        apply_deletes=apply_deletes,
+    )
+
+
+def bound(
+    *pairs: tuple[str, str],
+    apply_deletes: bool = True,
+    declared_unique: bool = True,
+    data_policies: Mapping[str, str] | None = None,
+) -> BoundMapping:
+    configured = mapping(*pairs, apply_deletes=apply_deletes, declared_unique=declared_unique)
+    return bind(configured, source_table(), target_resource(data_policies))
+
+
+def one_field(source: SourceType, target: CampaignType) -> BoundMapping:
+    """A mapping of the one column `a` to the one field `b`."""
+    columns = source_table(contactid="reference", a=source)
+    return bind(mapping(("a", "b")), columns, target_resource(externalId="string", b=target))
+
+
+def contact(key: str, **values: object) -> dict[str, object]:
+    return {"contactid": key, "modifiedon": "2026-05-01T08:00:00Z", **values}
+
+
+def page(
+    table: BoundMapping,
+    *contacts: Mapping[str, object],
+    removed: Sequence[str] = (),
+    next_link: str | None = None,
+    delta_link: str | None = "https://d365.example/delta?$deltatoken=1",
+) -> ChangePage:
+    schema = {column.name: HELD[column.type].page for column in table.columns}
+    rows = pl.DataFrame([dict(c) for c in contacts], schema=schema, orient="row")
+    return ChangePage(rows, list(removed), next_link, None if next_link else delta_link, SERVED_AT)
+
+
+def keys(contacts: Iterable[Mapping[str, object]]) -> list[object]:
+    return [c["contactid"] for c in contacts]

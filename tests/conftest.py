@@ -1,0 +1,40 @@
+"""Fixtures that every folder of tests may use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from d365_campaign.sandbox import Sandbox
+from tests.integration import Integration
+
+
+@pytest.fixture(scope="session")
+def served_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with Sandbox.start(tmp_path_factory.mktemp("sandbox")) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(served_sandbox: Sandbox) -> Sandbox:
+    """Stand-ins for all four systems, over real sockets, empty at the start of each test."""
+    served_sandbox.reset()
+    return served_sandbox
+
+
+@pytest.fixture(scope="session")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture
+def integration(
+    sandbox: Sandbox, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Integration:
+    """Contacts to profiles on the sandbox, as a user would run it; its staging file is new."""
+    credentials = sandbox.endpoints["credentials"]
+    monkeypatch.setenv("D365_CLIENT_SECRET", credentials["dataverse"]["client_secret"])
+    monkeypatch.setenv("CAMPAIGN_CLIENT_SECRET", credentials["campaign"]["client_secret"])
+    return Integration(sandbox, instance, tmp_path / "staging.duckdb")

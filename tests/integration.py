@@ -1,0 +1,86 @@
+"""The product on the sandbox: settings, mappings, and its jobs run through Dagster."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from assets.ingress import TableKeys
+from assets.jobs import PLAN, SYNC
+from assets.runs import RunReport, run_in_process
+from d365_campaign import definitions
+from d365_campaign.config import Configuration, Settings
+from d365_campaign.mapping import TableMapping
+from d365_campaign.sandbox import Sandbox
+
+CONTACT = Path(__file__).parents[1] / "config" / "tables" / "contact.yaml"
+
+
+def contact_mapping(**changes: Any) -> TableMapping:
+    """The mapping that the project ships, with *changes*."""
+    return TableMapping.model_validate(yaml.safe_load(CONTACT.read_text(encoding="utf-8")) | changes)
+
+
+class Integration:
+    """One integration whose settings and mappings a test may change between two runs."""
+
+    def __init__(self, sandbox: Sandbox, instance: dg.DagsterInstance, staging: Path) -> None:
+        endpoints, credentials = sandbox.endpoints, sandbox.endpoints["credentials"]
+        self._instance = instance
+        self.tables: Sequence[TableMapping] = [contact_mapping()]
+        self.staging = staging
+        self.settings: dict[str, Any] = {
+            "environment": "sandbox",
+            "ca_bundle": endpoints["ca_bundle"],
+            "dynamics": {
+                "url": endpoints["dataverse"],
+                "token_url": endpoints["dataverse_token_url"],
+                "client_id": credentials["dataverse"]["client_id"],
+                "client_secret": {"env": "D365_CLIENT_SECRET"},
+                "attempts": 3,
+            },
+            "campaign": {
+                "url": endpoints["campaign_instance"],
+                "token_url": endpoints["ims_token_url"],
+                "client_id": credentials["campaign"]["client_id"],
+                "client_secret": {"env": "CAMPAIGN_CLIENT_SECRET"},
+                "workers": 4,
+                "attempts": 3,
+            },
+            "run": {"retry_seconds": 0},
+            "staging": {"path": str(staging)},
+        }
+
+    def set(self, section: str, **values: Any) -> None:
+        """Change settings of one section."""
+        self.settings[section] = self.settings.get(section, {}) | values
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        settings = Settings.model_validate(self.settings)
+        return definitions.build(Configuration(settings=settings, tables=self.tables))
+
+    def run(self, job: str) -> RunReport:
+        keys = [key for table in self.tables for key in TableKeys.of(table)[: 3 if job == SYNC else 2]]
+        return run_in_process(self.definitions, job, keys, self._instance)
+
+    def sync(self, table: str | None = None) -> Mapping[str, Any]:
+        """Sync everything; what was written to the (first) table's resource."""
+        report = self.run(SYNC)
+        assert report.success, report.errors
+        resource = next(t.target for t in self.tables if table in (None, t.name))
+        return report.materialized[f"campaign/{resource}"]
+
+    def plan(self) -> Mapping[str, Any]:
+        """Plan everything; what a sync of the first table would do."""
+        report = self.run(PLAN)
+        assert report.success, report.errors
+        return report.materialized[f"change_set/{self.tables[0].name}"]
+
+    def fail(self) -> str:
+        """Sync, which must fail; what the user is told."""
+        report = self.run(SYNC)
+        assert not report.success
+        return "\n".join(report.errors)
