@@ -49,7 +49,7 @@ def main(config_file: Path | None) -> None:
     Example:  d365-campaign plan contact
     """
     if config_file:
-        os.environ["D365_CAMPAIGN_CONFIG"] = str(config_file.resolve())
+        os.environ[rehearsal.CONFIG_VARIABLE] = str(config_file.resolve())
     if Path("dagster.yaml").exists():
         os.environ.setdefault("DAGSTER_HOME", str(Path.cwd()))
     Path(".local/dagster").mkdir(parents=True, exist_ok=True)
@@ -106,10 +106,10 @@ def sync(table: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def demo(as_json: bool) -> None:
     """Sync 1,000 contacts of a fresh sandbox, change some, and sync again."""
-    rehearsal.forget_last_rehearsal()
+    rehearsal.start_afresh()
     with rehearsal.running_sandbox(DEMO_CONTACTS) as endpoints:
         first = _timed_sync()
-        rehearsal.steer(endpoints, "change", {"contacts": DEMO_CHANGES})
+        rehearsal.ask(endpoints, "POST", "change", {"contacts": DEMO_CHANGES})
         second = _timed_sync()
     if as_json:
         click.echo(json.dumps({"syncs": [_columns_of(first), _columns_of(second)]}))
@@ -123,11 +123,12 @@ def demo(as_json: bool) -> None:
 @main.command()
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
 @click.option("--contacts", default=DEMO_CONTACTS, show_default=True, help="Contacts in the sandbox.")
-def dev(port: int, contacts: int) -> None:
+@click.option("--free-ports", is_flag=True, help="Give the sandbox any free ports instead of 8441 to 8444.")
+def dev(port: int, contacts: int, free_ports: bool) -> None:
     """Keep a sandbox and `dagster dev` running: edit a contact and watch the run."""
-    rehearsal.forget_last_rehearsal()
+    rehearsal.start_afresh()
     dagster = str(Path(sys.executable).with_name("dagster"))
-    with rehearsal.running_sandbox(contacts, rehearsal.FIXED_PORTS) as endpoints:
+    with rehearsal.running_sandbox(contacts, None if free_ports else rehearsal.FIXED_PORTS) as endpoints:
         # The limit is set before first use: two runs that meet a new pool would both start.
         subprocess.run(
             [dagster, "instance", "concurrency", "set", "staging", "1"], check=True, stdout=subprocess.DEVNULL

@@ -15,16 +15,29 @@ from typing import Any
 
 from d365_campaign.errors import SyncError
 
+CONFIG_VARIABLE = "D365_CAMPAIGN_CONFIG"
+CONFIG = Path("config/sandbox.yaml")
 STATE = Path(".local")
 SANDBOX = STATE / "sandbox"
+ENDPOINTS = SANDBOX / "endpoints.json"
 ENVIRONMENT_FILE = SANDBOX / "sandbox.env"
 STARTUP_SECONDS = 30.0
 # So that the lines in the README hold.
 FIXED_PORTS = {"dataverse": 8441, "entra": 8442, "campaign": 8443, "ims": 8444}
 
 
-def forget_last_rehearsal() -> None:
-    """Remove what an earlier sandbox left: its state, the staging file that mirrors it, and Dagster's history of it."""
+def start_afresh() -> None:
+    """Configure this process for the sandbox, and remove what an earlier one left.
+
+    That is its state, the staging file that mirrors it, and Dagster's history of it. Whatever configuration the
+    environment names is not used: a rehearsal never touches a real system. Raises SyncError while another sandbox runs
+    here.
+    """
+    _refuse_beside_another()
+    os.environ[CONFIG_VARIABLE] = str(CONFIG.resolve())
+    os.environ["DAGSTER_HOME"] = str(Path.cwd())
+    for name in [name for name in os.environ if name.startswith("SANDBOX_")]:
+        del os.environ[name]
     shutil.rmtree(STATE, ignore_errors=True)
     (STATE / "dagster").mkdir(parents=True)
 
@@ -35,7 +48,8 @@ def running_sandbox(contacts: int, ports: Mapping[str, int] | None = None) -> It
 
     Its addresses and demo credentials go into the environment file that config/sandbox.yaml names.
     """
-    (SANDBOX / "endpoints.json").unlink(missing_ok=True)
+    _refuse_beside_another()
+    ENDPOINTS.unlink(missing_ok=True)
     chosen = [part for system, port in (ports or {}).items() for part in (f"--{system}-port", str(port))]
     command = [sys.executable, "-m", "d365_campaign.sandbox", "--directory", str(SANDBOX), "--contacts", str(contacts)]
     process = subprocess.Popen([*command, *chosen])
@@ -46,38 +60,50 @@ def running_sandbox(contacts: int, ports: Mapping[str, int] | None = None) -> It
     finally:
         process.terminate()
         process.wait()
+        ENDPOINTS.unlink(missing_ok=True)
 
 
-def steer(endpoints: Mapping[str, Any], path: str, body: Mapping[str, object]) -> Any:
-    """POST to the sandbox's admin address."""
-    request = urllib.request.Request(f"{endpoints['admin']}/{path}", json.dumps(body).encode(), method="POST")
+def ask(endpoints: Mapping[str, Any], method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+    """What the sandbox's admin address answers."""
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{endpoints['admin']}/{path}", content, method=method)
     trust = ssl.create_default_context(cafile=endpoints["ca_bundle"])
     with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
         return json.load(answer)
 
 
+def _refuse_beside_another() -> None:
+    if not ENDPOINTS.exists():
+        return
+    pid = int(json.loads(ENDPOINTS.read_text(encoding="utf-8"))["pid"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return
+    raise SyncError(f"a sandbox is running here already (process {pid}). Stop it first.")
+
+
 def _wait_for_endpoints(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     deadline = time.monotonic() + STARTUP_SECONDS
-    file = SANDBOX / "endpoints.json"
-    while not file.exists():
+    while not ENDPOINTS.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             raise SyncError("the sandbox did not start. Is another one running on the same ports? Stop it first.")
         time.sleep(0.05)
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+    return dict(json.loads(ENDPOINTS.read_text(encoding="utf-8")))
 
 
 def _write_environment_file(endpoints: Mapping[str, Any]) -> None:
     credentials = endpoints["credentials"]
     variables = {
         "SANDBOX_CA_BUNDLE": endpoints["ca_bundle"],
-        "D365_URL": endpoints["dataverse"],
-        "D365_TOKEN_URL": endpoints["dataverse_token_url"],
-        "D365_CLIENT_ID": credentials["dataverse"]["client_id"],
-        "D365_CLIENT_SECRET": credentials["dataverse"]["client_secret"],
-        "CAMPAIGN_URL": endpoints["campaign_instance"],
-        "CAMPAIGN_TOKEN_URL": endpoints["ims_token_url"],
-        "CAMPAIGN_CLIENT_ID": credentials["campaign"]["client_id"],
-        "CAMPAIGN_CLIENT_SECRET": credentials["campaign"]["client_secret"],
+        "SANDBOX_D365_URL": endpoints["dataverse"],
+        "SANDBOX_D365_TOKEN_URL": endpoints["dataverse_token_url"],
+        "SANDBOX_D365_CLIENT_ID": credentials["dataverse"]["client_id"],
+        "SANDBOX_D365_CLIENT_SECRET": credentials["dataverse"]["client_secret"],
+        "SANDBOX_CAMPAIGN_URL": endpoints["campaign_instance"],
+        "SANDBOX_CAMPAIGN_TOKEN_URL": endpoints["ims_token_url"],
+        "SANDBOX_CAMPAIGN_CLIENT_ID": credentials["campaign"]["client_id"],
+        "SANDBOX_CAMPAIGN_CLIENT_SECRET": credentials["campaign"]["client_secret"],
     }
     with os.fdopen(os.open(ENVIRONMENT_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in variables.items())
