@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SYNC = "sync"
 PLAN = "plan"
+# Every event stands in the UI; the terminal shows what someone should look at.
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 
 
 def sync_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":
@@ -32,5 +34,6 @@ def _job(name: str, keys: Sequence[dg.AssetKey], description: str) -> "Unresolve
         name,
         selection=dg.AssetSelection.assets(*keys),
         executor_def=dg.in_process_executor,
+        config=QUIET,
         description=description,
     )

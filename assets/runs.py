@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
 
 @dataclass(frozen=True)
 class RunReport:
@@ -26,7 +24,7 @@ def run_in_process(
 ) -> RunReport:
     """Execute *job* over *selection*; on an instance that is kept, the run shows in the UI like any other."""
     result = definitions.resolve_job_def(job).execute_in_process(
-        run_config=QUIET, instance=instance, asset_selection=list(selection), raise_on_error=False
+        instance=instance, asset_selection=list(selection), raise_on_error=False
     )
     return RunReport(
         materialized={
@@ -46,7 +44,11 @@ def run_in_process(
 
 
 def _message(event: dg.DagsterEvent) -> str:
+    """The step and our own words; where retries ran out, Dagster wraps them in a cause."""
     failure = event.step_failure_data
     if failure.user_failure_data and failure.user_failure_data.description:
         return f"{event.step_key}: {failure.user_failure_data.description}"
-    return f"{event.step_key}: {failure.error.message.strip() if failure.error else 'failed'}"
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip() if error else 'failed'}"

@@ -73,7 +73,7 @@ def _has_backlog(written: dg.EventLogEntry) -> bool:
         return False
     if _value(written, "stopped_by") != "budget":
         return True
-    return time.gmtime(written.timestamp)[:3] != time.gmtime()[:3]
+    return time.gmtime(written.timestamp)[:3] != time.gmtime(time.time())[:3]
 
 
 def _value(event: dg.EventLogEntry, name: str) -> object:

@@ -35,6 +35,7 @@ class _System(_Section):
     client_id: Value
     client_secret: EnvironmentReference = Field(description="Client secret, by environment variable.")
     read_timeout_seconds: float = Field(default=60, gt=0, description="Longest silence of the server.")
+    total_timeout_seconds: float = Field(default=180, gt=0, description="Longest time for one whole answer.")
     attempts: int = Field(default=6, ge=1, description="How often one request is tried when it may be repeated.")
     max_wait_seconds: float = Field(
         default=120, ge=0, description="Longest sum of waits for one request; a server that asks for more ends the run."

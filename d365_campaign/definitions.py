@@ -59,6 +59,7 @@ def _connection(settings: Settings, system: DynamicsSettings | CampaignSettings)
         "ca_bundle": settings.ca_bundle and _value(settings.ca_bundle),
         "proxy": settings.proxy,
         "read_timeout_seconds": system.read_timeout_seconds,
+        "total_timeout_seconds": system.total_timeout_seconds,
         "attempts": system.attempts,
         "max_wait_seconds": system.max_wait_seconds,
     }

@@ -19,6 +19,7 @@ class Connection(dg.ConfigurableResource["Connection"]):
     ca_bundle: str | None = None
     proxy: str | None = None
     read_timeout_seconds: float = 60.0
+    total_timeout_seconds: float = 180.0
     attempts: int = 6
     max_wait_seconds: float = 120.0
 
@@ -30,6 +31,7 @@ class Connection(dg.ConfigurableResource["Connection"]):
         """Time limits and trust for so many connections."""
         return WireSettings(
             read_timeout_seconds=self.read_timeout_seconds,
+            total_timeout_seconds=self.total_timeout_seconds,
             ca_bundle=Path(self.ca_bundle) if self.ca_bundle else None,
             proxy=self.proxy,
             workers=workers,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import yaml
 
 from assets.ingress import TableKeys
 from assets.jobs import PLAN, SYNC
@@ -14,13 +13,7 @@ from d365_campaign import definitions
 from d365_campaign.config import Configuration, Settings
 from d365_campaign.mapping import TableMapping
 from d365_campaign.sandbox import Sandbox
-
-CONTACT = Path(__file__).parents[1] / "config" / "tables" / "contact.yaml"
-
-
-def contact_mapping(**changes: Any) -> TableMapping:
-    """The mapping that the project ships, with *changes*."""
-    return TableMapping.model_validate(yaml.safe_load(CONTACT.read_text(encoding="utf-8")) | changes)
+from tests.mappings import contact_mapping
 
 
 class Integration:
@@ -28,7 +21,7 @@ class Integration:
 
     def __init__(self, sandbox: Sandbox, instance: dg.DagsterInstance, staging: Path) -> None:
         endpoints, credentials = sandbox.endpoints, sandbox.endpoints["credentials"]
-        self._instance = instance
+        self.instance = instance
         self.tables: Sequence[TableMapping] = [contact_mapping()]
         self.staging = staging
         self.settings: dict[str, Any] = {
@@ -64,7 +57,7 @@ class Integration:
 
     def run(self, job: str) -> RunReport:
         keys = [key for table in self.tables for key in TableKeys.of(table)[: 3 if job == SYNC else 2]]
-        return run_in_process(self.definitions, job, keys, self._instance)
+        return run_in_process(self.definitions, job, keys, self.instance)
 
     def sync(self, table: str | None = None) -> Mapping[str, Any]:
         """Sync everything; what was written to the (first) table's resource."""
