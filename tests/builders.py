@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from d365_campaign.changes import ChangePage
+from d365_campaign.changes import ChangePage, Kind, Outcome, Reading, Result
 from d365_campaign.field_types import HELD, CampaignType, SourceType
 from d365_campaign.mapping import BoundMapping, FieldMapping, KeyMapping, TableMapping, bind
 from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
+from d365_campaign.store.table_store import TableStore
 
 SERVED_AT = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 
@@ -98,3 +99,35 @@ def page(
 
 def keys(contacts: Iterable[Mapping[str, object]]) -> list[object]:
     return [c["contactid"] for c in contacts]
+
+
+FULL = Reading(started_at=SERVED_AT)
+CHANGES = Reading(phase="changes", started_at=SERVED_AT, delta_link="https://d365.example/delta", caught_up=True)
+
+
+def filled(store: TableStore, *contacts: Mapping[str, object]) -> TableStore:
+    """The store after a full read that met *contacts*, and a plan over them."""
+    store.absorb(page(store.table, *contacts), CHANGES)
+    store.plan()
+    return store
+
+
+def answer(store: TableStore, result: Result = Result.DONE, *keys: str, reason: str | None = None) -> None:
+    """Claim what is open (or *keys* of it) and settle all of it with *result*."""
+    changes = [c for c in store.pending(1000) if not keys or c.key in keys]
+    store.claim(changes)
+    calls = 0 if result is Result.UNSENT else None
+    store.settle(
+        [Outcome(c.key, c.kind, result, c.engine_calls if calls is None else calls, reason=reason) for c in changes]
+    )
+
+
+def in_step(store: TableStore, *contacts: Mapping[str, object]) -> TableStore:
+    """The store after *contacts* were read and written."""
+    answer(filled(store, *contacts))
+    return store
+
+
+def kinds(store: TableStore) -> dict[str, Kind]:
+    """Kind of each open change by key."""
+    return {change.key: change.kind for change in store.pending(1000)}

@@ -198,6 +198,8 @@ class DataverseClient:
 
 def judge(answer: Answer) -> Verdict:
     """Dataverse names passing faults by code as well, with any status."""
+    if answer.status < 400:  # a page is megabytes: it is not parsed just to see that it is no error
+        return by_status(answer)
     if answer.status >= 400 and error_of(answer)[0] in PASSING:
         return Verdict.UNSURE
     fault = _fault(answer)

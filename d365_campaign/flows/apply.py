@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import takewhile
 from queue import SimpleQueue
 from threading import Event
 
 from d365_campaign import checks
 from d365_campaign.changes import ApplySummary, Change, ChangeSummary, Kind, Outcome, Result
-from d365_campaign.errors import ConfigurationError, SyncError
+from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
+from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.plan import plan
 from d365_campaign.flows.ports import RecordTarget
 from d365_campaign.flows.write import Writer
 from d365_campaign.store.ledger import Ledger
@@ -21,6 +24,8 @@ from d365_campaign.store.table_store import TableStore
 log = logging.getLogger(__name__)
 
 SAMPLE_REJECTS = 5
+# So many changes without an answer are no accident: Campaign is in trouble, and the run stops asking.
+MOST_UNKNOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +78,21 @@ def apply(
     an answer by then was settled; ConfigurationError before the first write when the plan deletes too much.
     """
     started = time.monotonic()
-    if store.book_unsettled():
-        store.plan()
+    if store.book_unsettled() or not store.planned:
+        plan(store, target)
     verdict = mass_delete.verdict(store.summary(), store.mirrored())
     if not verdict.passed:
         raise ConfigurationError(f"{store.table.name}: {verdict.description}")
     fields = [f.target for f in store.table.fields]
-    writer = Writer(target, fields, declared_unique=store.table.mapping.key.declared_unique)
-    run = _Run(store, ledger, writer, pace=pace, budget=budget, deadline=deadline)
+    allowance = Allowance(budget.left(ledger))
+    unique = store.table.mapping.key.declared_unique
+    writer = Writer(target, fields, declared_unique=unique, allowance=allowance)
+    run = _Run(store, ledger, writer, pace=pace, allowance=allowance, deadline=deadline)
     run.go()
     summary = run.summary(time.monotonic() - started)
-    if run.stopped_by_error is not None:
+    if run.error is not None:
         log.error("%s: stopped after %d engine calls", store.table.name, summary.engine_calls)
-        raise run.stopped_by_error
+        raise run.error
     return summary
 
 
@@ -99,16 +106,17 @@ class _Run:
         writer: Writer,
         *,
         pace: Pace,
-        budget: EngineCallBudget,
+        allowance: Allowance,
         deadline: Deadline,
     ) -> None:
         self._store, self._ledger, self._writer = store, ledger, writer
-        self._pace, self._budget, self._deadline = pace, budget, deadline
+        self._pace, self._allowance, self._deadline = pace, allowance, deadline
         self._answers: SimpleQueue[tuple[Outcome, SyncError | None]] = SimpleQueue()
         self._stop = Event()
         self._counts: Counter[str] = Counter()
         self._stopped_by: str | None = None
-        self.stopped_by_error: SyncError | None = None
+        self._unknown: list[Outcome] = []
+        self._error: SyncError | None = None
 
     def go(self) -> None:
         """Send and settle. Claimed and not yet settled are never more than a batch: half of it is sent while the
@@ -140,39 +148,35 @@ class _Run:
     def _batches(self, size: int) -> Iterator[Sequence[Change]]:
         """Claimed batches of open changes, until there are no more, the time is up or the budget is spent."""
         after = ""
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._allowance.spent:
             if self._deadline.passed:
                 self._stopped_by = "time"
                 return
             batch = self._store.pending(size, after)
-            affordable = _within(batch, self._budget.left(self._ledger))
-            if len(affordable) < len(batch):
-                self._stopped_by = "budget"
+            affordable = list(takewhile(lambda change: self._allowance.take(change.engine_calls), batch))
             if not affordable:
                 return
             self._store.claim(affordable)
             after = affordable[-1].key
             yield affordable
-            if self._stopped_by:
-                return
 
     def _attempt(self, change: Change) -> None:
         if self._stop.is_set() or self._deadline.passed:
             self._answers.put((Outcome(change.key, change.kind, Result.UNSENT), None))
             return
         try:
-            self._answers.put(self._writer.write(change))
+            outcome, fault = self._writer.write(change)
         except BaseException as error:
-            self._stop.set()
             fault = SyncError(f"{self._store.table.name} {change.key}: {type(error).__name__} while it was written")
             fault.__cause__ = error
-            self._answers.put((Outcome(change.key, change.kind, Result.UNKNOWN), fault))
+            outcome = Outcome(change.key, change.kind, Result.UNKNOWN, change.engine_calls)
+        if fault is not None:
+            self._stop.set()
+        self._answers.put((outcome, fault))
 
     def _next_answer(self) -> Outcome:
         outcome, error = self._answers.get()
-        if error is not None:
-            self._stop.set()
-            self.stopped_by_error = self.stopped_by_error or error
+        self._error = self._error or error
         return outcome
 
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -183,8 +187,26 @@ class _Run:
             self._counts["engine_calls"] += outcome.engine_calls
             if outcome.result is Result.DONE:
                 self._counts["identical" if outcome.identical else outcome.kind] += 1
+            if outcome.result is Result.UNKNOWN:
+                self._unknown.append(outcome)
             if outcome.result is Result.UNSENT and self._deadline.passed:
                 self._stopped_by = self._stopped_by or "time"
+
+        if len(self._unknown) >= MOST_UNKNOWN:
+            self._stop.set()
+
+    @property
+    def error(self) -> SyncError | None:
+        """What stopped the run. A few changes without an answer are backlog; many, or nothing else, are an error."""
+        if self._error or not self._unknown:
+            return self._error
+        if len(self._unknown) < MOST_UNKNOWN and any(self._counts[kind] for kind in (*Kind, "identical")):
+            return None
+        first = self._unknown[0]
+        return RetriableError(
+            f"{self._store.table.name}: {len(self._unknown)} changes got no answer from Campaign, for instance "
+            f"{first.key}: {first.reason} The next run reads them back before it goes on."
+        )
 
     def summary(self, seconds: float) -> ApplySummary:
         left, counts = self._store.summary(), self._counts
@@ -200,21 +222,8 @@ class _Run:
             engine_calls=counts["engine_calls"],
             engine_calls_adobe=self._store.take_adobe_engine_calls(),
             seconds=seconds,
-            stopped_by=self._stopped_by,
+            stopped_by=self._stopped_by or ("budget" if self._allowance.spent else None),
             mirrored=self._store.mirrored(),
             rejects=self._store.rejects(SAMPLE_REJECTS),
             spent=self._ledger.spent(),
         )
-
-
-def _within(batch: Sequence[Change], left: int | None) -> Sequence[Change]:
-    """The changes from the front of *batch* whose engine calls the budget still covers."""
-    if left is None:
-        return batch
-    affordable: list[Change] = []
-    for change in batch:
-        left -= change.engine_calls
-        if left < 0:
-            break
-        affordable.append(change)
-    return affordable

@@ -8,24 +8,44 @@ from collections.abc import Mapping, Sequence
 from d365_campaign.changes import Change, FoundRecord, Kind, Outcome, Result
 from d365_campaign.errors import RecordRejected, SyncError, UnknownOutcome
 from d365_campaign.field_types import same_in_campaign, to_wire
+from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.ports import RecordTarget
 from d365_campaign.schemas import ResourceField
+
+
+class AllowanceSpent(SyncError):
+    """The next engine call would go over the budget, so it is not made."""
 
 
 class Writer:
     """Writes changes of one table. It keeps nothing between two changes, so workers share it.
 
-    *declared_unique*: Campaign refuses a second record with the same key, so an insert needs no look-up first.
+    *declared_unique*: Campaign refuses a second record with the same key, so an insert needs no look-up first. What a
+    change costs by the formula was taken from the *allowance* by who sends it; every call beyond that is taken here.
     """
 
-    def __init__(self, target: RecordTarget, fields: Sequence[ResourceField], *, declared_unique: bool) -> None:
+    def __init__(
+        self,
+        target: RecordTarget,
+        fields: Sequence[ResourceField],
+        *,
+        declared_unique: bool,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._target = target
         self._fields = fields
         self._declared_unique = declared_unique
+        self._allowance = allowance or Allowance()
 
     def write(self, change: Change) -> tuple[Outcome, SyncError | None]:
         """The outcome, and the error that should stop the whole run, if there was one."""
-        attempt = _Attempt(self._target, self._fields, change)
+        attempt = _Attempt(self._target, self._fields, change, self._allowance)
+        try:
+            return self._outcome(change, attempt)
+        finally:
+            self._allowance.give_back(max(0, change.engine_calls - attempt.calls))
+
+    def _outcome(self, change: Change, attempt: "_Attempt") -> tuple[Outcome, SyncError | None]:
         try:
             kind, identical = attempt.run(self._declared_unique)
             return Outcome(change.key, kind, Result.DONE, attempt.calls, identical), None
@@ -35,16 +55,20 @@ class Writer:
             return Outcome(change.key, change.kind, Result.UNKNOWN, attempt.calls, reason=str(doubt)), None
         except SyncError as error:
             result = Result.UNKNOWN if attempt.sent_without_answer else Result.UNSENT
-            return Outcome(change.key, change.kind, result, attempt.calls, reason=str(error)), error
+            outcome = Outcome(change.key, change.kind, result, attempt.calls, reason=str(error))
+            return outcome, None if isinstance(error, AllowanceSpent) else error
 
 
 class _Attempt:
     """One change on its way, and the engine calls it has taken so far."""
 
-    def __init__(self, target: RecordTarget, fields: Sequence[ResourceField], change: Change) -> None:
+    def __init__(
+        self, target: RecordTarget, fields: Sequence[ResourceField], change: Change, allowance: Allowance
+    ) -> None:
         self._target = target
         self._fields = fields
         self._change = change
+        self._allowance = allowance
         self.calls = 0
         self.sent_without_answer = False
 
@@ -135,9 +159,9 @@ class _Attempt:
 
     def _read_back(self) -> FoundRecord | None:
         self.sent_without_answer = True
-        found = self._read()
-        self.sent_without_answer = False
-        return found
+        return self._read()
 
     def _count_call(self) -> None:
+        if self.calls >= self._change.engine_calls and not self._allowance.take(1):
+            raise AllowanceSpent("The engine-call budget is spent.")
         self.calls += 1

@@ -2,13 +2,14 @@
 
 Identifiers pass through `quote`; values are always bound parameters. The relations, one set per mapping:
 
-    snapshot     what Dynamics holds, typed                       key, columns, _generation
+    snapshot     what Dynamics holds, typed                       key, columns, _generation, _page
     desired      what Campaign ought to hold (a view)             key, Campaign fields
     mirror       what Campaign is known to hold                   key, Campaign fields
     existing     keys that were in Campaign before the first write
     touched      keys that pulls brought since the last plan      key, removed
     change_set   what differs, one row per record                 key, kind, changed, engine_calls
-    in_flight    changes that were sent and not yet settled, with the engine calls reserved for them
+    in_flight    changes that were sent and not yet settled, with the engine calls reserved for them; with none, records
+                 that are in doubt since an earlier run
     reject       changes that Campaign refused
 """
 
@@ -17,7 +18,9 @@ from d365_campaign.field_types import CAMPAIGN_DUCKDB, EMPTY_SQL
 from d365_campaign.mapping import BoundField, BoundMapping, duckdb_type
 from d365_campaign.schemas import SourceColumn
 
-GENERATION = "_generation"
+# The full read and the page that a row came with. Pages count up for ever, so rows of the last few stand together at the
+# table's end: what was touched since the last plan is found there, and the rest of a large table is never looked at.
+GENERATION, PAGE = "_generation", "_page"
 
 
 def quote(identifier: str) -> str:
@@ -32,7 +35,7 @@ def relation(table: BoundMapping, name: str) -> str:
 
 def snapshot_columns(table: BoundMapping) -> dict[str, str]:
     """Column name to DuckDB type."""
-    return {column.name: duckdb_type(column) for column in table.columns} | {GENERATION: "integer"}
+    return {column.name: duckdb_type(column) for column in table.columns} | {GENERATION: "integer", PAGE: "bigint"}
 
 
 def mirror_columns(table: BoundMapping) -> dict[str, str]:
@@ -86,10 +89,10 @@ def _value(field: BoundField) -> str:
 
 
 def insert_page(table: BoundMapping) -> str:
-    """Insert the registered frame `page` into the snapshot; $generation is the number of this full read."""
+    """Insert the registered frame `page` into the snapshot, as of full read $generation and page $page."""
     typed = ", ".join(_cast(column) for column in table.columns)
     names = ", ".join(quote(name) for name in snapshot_columns(table))
-    return f"insert into {relation(table, 'snapshot')} ({names})\nselect {typed}, $generation from page"
+    return f"insert into {relation(table, 'snapshot')} ({names})\nselect {typed}, $generation, $page from page"
 
 
 def _cast(column: SourceColumn) -> str:
@@ -99,12 +102,12 @@ def _cast(column: SourceColumn) -> str:
     return name if kind in ("varchar", "bigint", "boolean", "double") else f"cast({name} as {kind})"
 
 
-def differences(table: BoundMapping, desired: str, mirror: str) -> str:
+def differences(table: BoundMapping, desired: str, mirror: str, *, deletes: bool) -> str:
     """The rows of the change set: how the relation *desired* differs from the relation *mirror*."""
     key = quote(table.mapping.key.target)
     differs = " or ".join(_differs(f) for f in table.fields)
     changed = ", ".join(f"case when {_differs(f)} then {_literal(f.target.name)} end" for f in table.fields)
-    join, gone = ("full", f"\n   or d.{key} is null") if table.mapping.apply_deletes else ("left", "")
+    join, gone = ("full", f"\n   or d.{key} is null") if deletes else ("left", "")
     return f"""with difference as (
   select coalesce(d.{key}, m.{key}) as key,
          case when d.{key} is null then '{Kind.DELETE}'
@@ -138,44 +141,40 @@ def _costs() -> str:
     return f"case kind {cases} end"
 
 
-def compare_everything(table: BoundMapping) -> list[str]:
+def compare_everything(table: BoundMapping, *, deletes: bool) -> list[str]:
     """Compute the change set anew from the whole of both sides."""
     change_set = relation(table, "change_set")
-    rows = differences(table, relation(table, "desired"), relation(table, "mirror"))
+    rows = differences(table, relation(table, "desired"), relation(table, "mirror"), deletes=deletes)
     return [f"delete from {change_set}", f"insert into {change_set}\n{rows}"]
 
 
-def compare_touched(table: BoundMapping) -> list[str]:
+def compare_touched(table: BoundMapping, *, planned_page: int, deletes: bool) -> list[str]:
     """Compute the change set anew for the touched keys; what is open besides stays open.
 
-    Rows are found by their key column alone and then fetched by position, which leaves most of a large table unread.
+    Every touched row that is still there came with a page after *planned_page*, the last one that a plan took in.
+    Mirror rows are found by their key column alone and then fetched by position.
     """
     change_set, touched = relation(table, "change_set"), f"select key from {relation(table, 'touched')}"
-    snapshot, mirror = relation(table, "snapshot"), relation(table, "mirror")
-    source, target = quote(table.mapping.key.source), quote(table.mapping.key.target)
+    mirror, target = relation(table, "mirror"), quote(table.mapping.key.target)
     return [
-        f"create or replace temp table touched_desired as\n{_desired(table)}\n"
-        f"where rowid in (select rowid from {snapshot} where {source} in ({touched}))",
+        f"create or replace temp table touched_desired as\n{_desired(table)}\nwhere {PAGE} > {planned_page}",
         f"create or replace temp table touched_mirror as\nselect * from {mirror}\n"
         f"where rowid in (select rowid from {mirror} where {target} in ({touched}))",
         f"delete from {change_set} where key in ({touched})",
-        f"insert into {change_set}\n{differences(table, 'touched_desired', 'touched_mirror')}",
+        f"insert into {change_set}\n{differences(table, 'touched_desired', 'touched_mirror', deletes=deletes)}",
     ]
 
 
-def doubt(table: BoundMapping) -> list[str]:
-    """Put changes in flight that the mirror knows nothing of into the change set, to be read before they are written.
+def doubt(table: BoundMapping, *, deletes: bool) -> list[str]:
+    """Put records in doubt into the change set, to be read before they are written.
 
-    A run that ended before it settled them may have inserted their records: if Dynamics holds them no longer, they are
-    to be deleted.
+    A run that ended before it settled them may have written them. So one that looks in step may hold what Dynamics had
+    for a while, and one that Dynamics no longer holds, and the mirror never did, may be there to be deleted.
     """
     key, change_set = quote(table.mapping.key.target), relation(table, "change_set")
-    wanted = "" if table.mapping.apply_deletes else "\nwhere kind <> 'delete'"
+    wanted = "" if deletes else "\nwhere kind <> 'delete'"
     return [
-        f"""create or replace temp table in_doubt as
-select f.key
-from {relation(table, "in_flight")} as f
-anti join {relation(table, "mirror")} as m on m.{key} = f.key""",
+        f"create or replace temp table in_doubt as\nselect distinct key from {relation(table, 'in_flight')}",
         f"delete from {change_set} where key in (select key from in_doubt)",
         f"""insert into {change_set}
 select key, kind, null, {_costs()}
@@ -262,14 +261,16 @@ def settle(table: BoundMapping) -> list[str]:
     done = "select key from outcome where result = 'done'"
     columns = ", ".join(quote(name) for name in mirror_columns(table))
     desired = f"select {columns} from {relation(table, 'desired')}"
+    in_flight, answered = relation(table, "in_flight"), "key in (select key from outcome where result"
     return [
         f"delete from {relation(table, 'mirror')} where {key} in ({done})",
         f"insert into {relation(table, 'mirror')} ({columns})\n{desired}\nwhere {key} in ({done} and kind <> 'delete')",
         f"delete from {relation(table, 'change_set')} where key in ({done})",
         f"delete from {relation(table, 'existing')} where key in ({done})",
         *_book_rejects(table),
-        f"delete from {relation(table, 'in_flight')} where key in (select key from outcome where result <> 'unknown')",
-        f"update {relation(table, 'in_flight')} set reserved = 0 where key in (select key from outcome)",
+        f"delete from {in_flight} where reserved > 0 and {answered} <> 'unknown')",
+        f"delete from {in_flight} where reserved = 0 and {answered} in ('done', 'unknown'))",
+        f"update {in_flight} set reserved = 0 where key in (select key from outcome)",
     ]
 
 

@@ -12,12 +12,21 @@ from d365_campaign.mapping import BoundMapping
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.table_store import STATE, TableStore
 
+# Small commits would otherwise rewrite the last row group again and again; the log is folded in when the file is closed.
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "preserve_insertion_order": "false",
+    "checkpoint_threshold": "256MB",
+}
+# A disk that is full shows as any of these: while a statement writes, or when its transaction is to be committed.
+UNWRITTEN = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
+
 
 class Staging:
     """An open staging file. `open_staging` gives one; it is closed when that block ends."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
+        connection.execute("set TimeZone = 'UTC'")  # in another, moments would be shifted on their way in
         for statement in STATE:
             connection.execute(statement)
         self.ledger = Ledger(connection)
@@ -33,26 +42,33 @@ def open_staging(path: Path) -> Iterator[Staging]:
 
     Raises RetriableError while another process works on it, ConfigurationError where it can't be opened at all.
     """
-    connection = _connect(path)
+    with _private_files():
+        connection = _connect(path)
+        try:
+            yield Staging(connection)
+        except UNWRITTEN as error:
+            raise RetriableError(
+                f"staging file {path} could not be written ({type(error).__name__}): check free space and rights of "
+                "its folder. What was committed before is kept; the next run goes on from there."
+            ) from error
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _private_files() -> Iterator[None]:
+    """DuckDB makes further files, with the same personal data, beside its own for as long as it is open."""
+    previous = os.umask(0o077)
     try:
-        yield Staging(connection)
-    except (duckdb.IOException, duckdb.FatalException) as error:
-        raise RetriableError(
-            f"staging file {path} could not be written ({type(error).__name__}): check free space and rights of its "
-            "folder. What was committed before is kept; the next run goes on from there."
-        ) from error
+        yield
     finally:
-        connection.close()
+        os.umask(previous)
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        previous = os.umask(0o077)
-        try:
-            return duckdb.connect(str(path), config={"preserve_insertion_order": "false"})
-        finally:
-            os.umask(previous)
+        return duckdb.connect(str(path), config=CONFIG)
     except duckdb.IOException as error:
         if "lock" in str(error).lower():
             raise RetriableError(

@@ -19,7 +19,8 @@ from d365_campaign.store.ledger import Ledger
 STATE = (
     """create table if not exists main.table_mapping (
   name varchar, source varchar, target varchar, source_key varchar, target_key varchar,
-  fingerprint varchar, compare_everything boolean, keys_scanned boolean, engine_calls_adobe bigint
+  fingerprint varchar, compare_everything boolean, keys_scanned boolean, engine_calls_adobe bigint,
+  pages bigint, planned_page bigint
 )""",
     """create table if not exists main.reading (
   name varchar, phase varchar, generation integer, next_link varchar, delta_link varchar,
@@ -60,6 +61,12 @@ class TableStore:
         """Whether the keys that Campaign held before the first write are known."""
         return bool(self._state("keys_scanned"))
 
+    @property
+    def planned(self) -> bool:
+        """Whether the change set takes in everything that was read so far."""
+        touched = self._rows(f"select count(*) from {self._relation('touched')}")[0][0]
+        return not touched and not self._state("compare_everything")
+
     def summary(self) -> ChangeSummary:
         """The open change set as it stands."""
         rows = self._rows(sql.summary(self.table))
@@ -95,9 +102,9 @@ class TableStore:
         return int(self._rows(f"select count(*) from {self._relation('mirror')}")[0][0])
 
     def repeated_keys(self) -> int:
-        """How many keys stand in the snapshot more than once; there is no constraint that would forbid it."""
-        key = sql.quote(self.table.mapping.key.source)
-        query = f"select count(*) - count(distinct {key}) from {self._relation('snapshot')}"
+        """How many of the touched rows repeat another's key; there is no constraint that would forbid it."""
+        key, touched = sql.quote(self.table.mapping.key.source), f"select key from {self._relation('touched')}"
+        query = f"select count(*) - count(distinct {key}) from {self._relation('snapshot')} where {key} in ({touched})"
         return int(self._rows(query)[0][0])
 
     # --- pull -----------------------------------------------------------------------------------------------------
@@ -118,15 +125,25 @@ class TableStore:
         )
         snapshot, key = self._relation("snapshot"), sql.quote(name)
         leaves_full_read = self.reading.phase == "full" and then.phase != "full"
-        with self._transaction(), self._registered(page=rows, touched_now=touched):
+        with self._registered(page=rows, touched_now=touched), self._transaction():
             self._run(f"delete from {snapshot} where {key} in (select key from touched_now)")
-            self._run(sql.insert_page(self.table), {"generation": then.generation})
+            self._insert(then.generation)
             self._run(f"delete from {snapshot} where {key} in (select key from touched_now where removed)")
             self._run(f"insert into {self._relation('touched')} select key, removed from touched_now")
             if leaves_full_read:
                 self._drop_records_not_met(then.generation)
                 self._set("compare_everything", True)
             self._move_to(then)
+
+    def _insert(self, generation: int) -> None:
+        try:
+            self._set("pages", int(self._state("pages")) + 1)
+            self._run(sql.insert_page(self.table), {"generation": generation, "page": self._state("pages")})
+        except duckdb.DataError:  # its message holds the value
+            raise ConfigurationError(
+                f"a page of Dynamics table '{self.table.source.name}' holds a value that its column's type has no room "
+                "for; nothing of that page is stored. Correct it in Dynamics, or take its column out of the mapping."
+            ) from None
 
     def read_everything_again(self) -> Reading:
         """Start a full read: its end removes every record that it didn't meet."""
@@ -180,17 +197,23 @@ class TableStore:
         """Compare desired with mirror and keep the difference as the change set.
 
         Safe to repeat. It costs what was touched since the last plan; after a full read, a changed mapping or with
-        *everything* it compares whole tables.
+        *everything* it compares whole tables. Nothing is deleted before a full read is through: what seems to be gone
+        may just not have been read yet.
         """
         full = everything or bool(self._state("compare_everything"))
-        compare = sql.compare_everything if full else sql.compare_touched
-        doubt = sql.doubt(self.table) if self._in_flight() else []
+        deletes = self.table.mapping.apply_deletes and self.reading.phase != "full"
+        if full:
+            compare = sql.compare_everything(self.table, deletes=deletes)
+        else:
+            compare = sql.compare_touched(self.table, planned_page=self._state("planned_page"), deletes=deletes)
+        doubt = sql.doubt(self.table, deletes=deletes) if self._in_flight() else []
         with self._transaction():
-            for statement in [*compare(self.table), *doubt, *sql.release_changed_rejects(self.table)]:
+            for statement in [*compare, *doubt, *sql.release_changed_rejects(self.table)]:
                 self._run(statement)
             adobe = self._rows(sql.adobe_engine_calls(self.table))[0][0]
             self._set("engine_calls_adobe", int(self._state("engine_calls_adobe")) + int(adobe))
             self._run(f"truncate {self._relation('touched')}")
+            self._set("planned_page", self._state("pages"))
             self._set("compare_everything", False)
         return replace(self.summary(), full=full)
 
@@ -220,8 +243,7 @@ class TableStore:
             {"key": [c.key for c in changes], "reserved": [c.engine_calls for c in changes]},
             schema={"key": pl.String, "reserved": pl.Int32},
         )
-        with self._transaction(), self._registered(claimed=claimed):
-            self._run(f"delete from {self._relation('in_flight')} where key in (select key from claimed)")
+        with self._registered(claimed=claimed), self._transaction():
             self._run(f"insert into {self._relation('in_flight')} select key, reserved from claimed")
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -230,7 +252,7 @@ class TableStore:
         spent: Counter[str] = Counter()
         for outcome in outcomes:
             spent[outcome.kind.value] += outcome.engine_calls
-        with self._transaction(), self._registered(outcome=pl.DataFrame(rows, schema=_OUTCOME, orient="row")):
+        with self._registered(outcome=pl.DataFrame(rows, schema=_OUTCOME, orient="row")), self._transaction():
             for statement in sql.settle(self.table):
                 self._run(statement)
             self._ledger.book(self.table.name, spent)
@@ -241,7 +263,7 @@ class TableStore:
         Returns how many of its changes are in doubt; the next plan reads their records back.
         """
         with self._transaction():
-            query = f"select count(*), coalesce(sum(reserved), 0) from {self._relation('in_flight')}"
+            query = f"select count(distinct key), coalesce(sum(reserved), 0) from {self._relation('in_flight')}"
             in_doubt, reserved = self._rows(query)[0]
             self._ledger.book(self.table.name, {"unsettled": int(reserved)})
             self._run(f"update {self._relation('in_flight')} set reserved = 0")
@@ -254,6 +276,8 @@ class TableStore:
             self._run(statement)
         self._remember_mapping()
         if self._fit_columns("snapshot", sql.snapshot_columns(self.table)) and self.reading != Reading():
+            # Without the new column a record looks as if Dynamics had cleared it: none is compared before it is read.
+            self._run(f"truncate {self._relation('snapshot')}")
             self._move_to(Reading(generation=self.reading.generation + 1))
         self._fit_columns("mirror", sql.mirror_columns(self.table))
         self._run(sql.create_desired(self.table))
@@ -268,7 +292,7 @@ class TableStore:
         )
         if not known:
             self._run(
-                "insert into main.table_mapping values ($1, $2, $3, $4, $5, '', true, false, 0)",
+                "insert into main.table_mapping values ($1, $2, $3, $4, $5, '', true, false, 0, 0, 0)",
                 [self.table.name, *identity.values()],
             )
         elif known[0] != tuple(identity.values()):

@@ -1,0 +1,4 @@
+create or replace view "contact"."desired" as
+select "contactid" as "externalId",
+       nullif("firstname", '') as "firstName"
+from "contact"."snapshot";

@@ -1,0 +1,12 @@
+create or replace temp table in_doubt as
+select distinct key from "contact"."in_flight";
+
+delete from "contact"."change_set" where key in (select key from in_doubt);
+
+insert into "contact"."change_set"
+select key, kind, null, case kind when 'insert' then 1 when 'update' then 2 when 'adopt' then 2 when 'delete' then 1 end
+from (
+  select f.key, case when d."externalId" is null then 'delete' else 'adopt' end as kind
+  from in_doubt as f
+  left join "contact"."desired" as d on d."externalId" = f.key
+);

@@ -1,0 +1,116 @@
+"""Both systems in ten lines each: dictionaries and scripts that fit `flows/ports.py`."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+
+from d365_campaign.changes import ChangePage, FoundRecord
+from d365_campaign.errors import RecordRejected
+from d365_campaign.schemas import SourceColumn, SourceTable
+from tests.builders import source_table
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one call meets instead of an answer; *lands* when the write took effect all the same."""
+
+    error: BaseException
+    lands: bool = False
+
+
+@dataclass
+class Campaign:
+    """A Campaign resource as a dictionary. *faults* are met by operation and key, in order; *watch* sees each call."""
+
+    records: dict[str, dict[str, object]] = field(default_factory=dict)
+    faults: dict[tuple[str, str], Sequence[Fault]] = field(default_factory=dict)
+    watch: Callable[[str, str], object] = lambda operation, key: None
+    data_policy: Callable[[object], object] = lambda value: value
+
+    def __post_init__(self) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, str, Mapping[str, object]]] = []
+        self._lock = Lock()
+        self._waiting = {at: deque(faults) for at, faults in self.faults.items()}
+
+    def read(self, key: str) -> FoundRecord | None:
+        self._call("read", key, lambda: None)
+        return FoundRecord(dict(self.records[key]), handle=key) if key in self.records else None
+
+    def create(self, key: str, values: Mapping[str, object]) -> None:
+        def insert() -> None:
+            if key in self.records:
+                raise RecordRejected(f"Campaign holds {key} already.", duplicate_key=True)
+            self.records[key] = self._stored(values)
+
+        self._call("create", key, insert, values)
+
+    def update(self, key: str, found: FoundRecord, values: Mapping[str, object]) -> None:
+        self._call("update", key, lambda: self.records[found.handle].update(self._stored(values)), values)
+
+    def delete(self, key: str) -> None:
+        self._call("delete", key, lambda: self.records.pop(key, None))
+
+    def keys(self) -> Iterator[Sequence[str]]:
+        yield sorted(self.records)
+
+    def _stored(self, values: Mapping[str, object]) -> dict[str, object]:
+        return {name: self.data_policy(value) for name, value in values.items()}
+
+    def _call(
+        self, operation: str, key: str, effect: Callable[[], object], values: Mapping[str, object] | None = None
+    ) -> None:
+        self.watch(operation, key)
+        with self._lock:
+            self.calls.append((operation, key))
+            if values is not None:
+                self.sent.append((operation, key, values))
+            waiting = self._waiting.get((operation, key))
+            fault = waiting.popleft() if waiting else None
+            if fault is None or fault.lands:
+                effect()
+            if fault is not None:
+                raise copy(fault.error)  # an error that is kept would keep its frames, and their store, alive
+
+
+Served = ChangePage | BaseException
+
+
+@dataclass
+class Dynamics:
+    """A table that serves scripted pages by link; an exception in a page's place is raised when its turn comes."""
+
+    changed: Mapping[str | None, Served]
+    swept: Mapping[str | None, Served] = field(default_factory=dict)
+    watch: Callable[[str | None], object] = lambda link: None
+
+    def __post_init__(self) -> None:
+        self.asked: list[str | None] = []
+        self.asked_since: list[datetime] = []
+
+    def describe(self, table: str) -> SourceTable:
+        return source_table()
+
+    def changes(self, table: SourceTable, columns: Sequence[SourceColumn], link: str | None) -> Iterator[ChangePage]:
+        return self._serve(self.changed, link)
+
+    def modified_since(
+        self, table: SourceTable, columns: Sequence[SourceColumn], since: datetime, link: str | None
+    ) -> Iterator[ChangePage]:
+        self.asked_since.append(since)
+        return self._serve(self.swept, link)
+
+    def _serve(self, pages: Mapping[str | None, Served], link: str | None) -> Iterator[ChangePage]:
+        while True:
+            self.asked.append(link)
+            self.watch(link)
+            page = pages[link]
+            if isinstance(page, BaseException):
+                raise copy(page)
+            yield page
+            if page.next_link is None:
+                return
+            link = page.next_link
