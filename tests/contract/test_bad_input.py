@@ -1,4 +1,4 @@
-"""What a person gets for a wrong secret, a wrong name or a foreign link: an error that says what to do, before any write.
+"""What a person gets for a wrong secret, a wrong name or a foreign link: an error that says what to do, no write.
 
 Nothing that was staged is lost, and the next run goes on from there.
 """
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from d365_campaign.sandbox import Sandbox
-from tests.integration import Integration, contact_mapping
+from tests.integration import Integration
+from tests.mappings import contact_mapping
 
 
 def writes(sandbox: Sandbox) -> list[str]:
@@ -117,10 +118,8 @@ def test_a_next_link_to_another_origin_stops_the_pull_at_that_page(sandbox: Sand
     assert writes(sandbox) == []
     sandbox.clear_calls()
     assert integration.sync()["inserted"] == len(keys)
-    later_pages = [
-        call for call in sandbox.calls("dataverse") if "skiptoken" in call.query and "filter" not in call.query
-    ]
-    assert len(later_pages) == 2, "the first page was read once only"
+    later = [call for call in sandbox.calls("dataverse") if "skiptoken" in call.query and "filter" not in call.query]
+    assert len(later) == 2, "the first page was read once only"
 
 
 def test_a_record_link_to_another_origin_stops_the_run_and_nothing_is_sent_there(
@@ -132,9 +131,8 @@ def test_a_record_link_to_another_origin_stops_the_run_and_nothing_is_sent_there
     sandbox.dataverse.update("contact", key, {"firstname": "Augusta"})
     own = sandbox.endpoints["campaign"]
     foreign = sandbox.endpoints["dataverse"]
-    sandbox.add_fault(
-        system="campaign", path=f"/profile/{key}", times=1, replace=[f'href":"{own}', f'href":"{foreign}']
-    )
+    elsewhere = [f'href":"{own}', f'href":"{foreign}']
+    sandbox.add_fault(system="campaign", path=f"/profile/{key}", times=1, replace=elsewhere)
     said = integration.fail()
     assert key in said
     assert writes(sandbox) == []

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from d365_campaign.sandbox import Sandbox
-from tests.integration import Integration, contact_mapping
+from tests.integration import Integration
+from tests.mappings import contact_mapping
 
 RECORD_VERBS = {"insert", "update_read", "update", "delete"}
 
@@ -153,9 +154,8 @@ def test_a_plan_only_reads(sandbox: Sandbox, integration: Integration) -> None:
 
 def test_engine_calls_are_those_of_the_formula(sandbox: Sandbox, integration: Integration) -> None:
     """R51: insert 1, delete 1, changed update 2, identical update 1, by Campaign's own call log."""
-    gone, changed, same = (
-        sandbox.dataverse.create("contact", {"firstname": name}) for name in ("Ada", "Grace", "Mary")
-    )
+    names = ("Ada", "Grace", "Mary")
+    gone, changed, same = (sandbox.dataverse.create("contact", {"firstname": name}) for name in names)
     integration.sync()
     sandbox.clear_calls()
     sandbox.dataverse.create("contact", {"firstname": "Edith"})
