@@ -112,7 +112,7 @@ class TableStore:
     def absorb(self, page: ChangePage, then: Reading) -> None:
         """Take in a page's rows and removals and move the reading to *then*, all or nothing.
 
-        When *then* leaves a full read, records that this read no longer met are removed with it.
+        When *then* completes a full read and its sweep, records that neither met are removed with it.
         """
         name = self.table.mapping.key.source
         rows = page.rows.unique(subset=name, keep="last") if page.rows[name].is_duplicated().any() else page.rows
@@ -124,13 +124,13 @@ class TableStore:
             ]
         )
         snapshot, key = self._relation("snapshot"), sql.quote(name)
-        leaves_full_read = self.reading.phase == "full" and then.phase != "full"
+        completes = self.reading.phase != "changes" and then.phase == "changes"
         with self._registered(page=rows, touched_now=touched), self._transaction():
             self._run(f"delete from {snapshot} where {key} in (select key from touched_now)")
             self._insert(then.generation)
             self._run(f"delete from {snapshot} where {key} in (select key from touched_now where removed)")
             self._run(f"insert into {self._relation('touched')} select key, removed from touched_now")
-            if leaves_full_read:
+            if completes:
                 self._drop_records_not_met(then.generation)
                 self._set("compare_everything", True)
             self._move_to(then)
@@ -197,11 +197,11 @@ class TableStore:
         """Compare desired with mirror and keep the difference as the change set.
 
         Safe to repeat. It costs what was touched since the last plan; after a full read, a changed mapping or with
-        *everything* it compares whole tables. Nothing is deleted before a full read is through: what seems to be gone
-        may just not have been read yet.
+        *everything* it compares whole tables. Nothing is deleted before a full read and its sweep are through: what
+        seems to be gone may just not have been read yet.
         """
         full = everything or bool(self._state("compare_everything"))
-        deletes = self.table.mapping.apply_deletes and self.reading.phase != "full"
+        deletes = self.table.mapping.apply_deletes and self.reading.phase == "changes"
         if full:
             compare = sql.compare_everything(self.table, deletes=deletes)
         else:

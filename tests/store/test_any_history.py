@@ -100,7 +100,7 @@ class History:
 
     def expected(self) -> Iterator[tuple[str, tuple[str, list[str] | None]]]:
         """The same in plain Python, from what both sides hold."""
-        deletes = self.store.table.mapping.apply_deletes and self.store.reading.phase != "full"
+        deletes = self.store.table.mapping.apply_deletes and self.store.reading.phase == "changes"
         desired, mirror = self.rows("desired"), self.rows("mirror")
         in_doubt, existing = self.keys("in_flight"), self.keys("existing")
         for key in sorted({*desired, *mirror, *in_doubt}):
