@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo dev test check format bench crash lock clean
+.PHONY: demo dev test check format bench interop crash lock clean
 
 demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, sync again; ARGS=--json for machines
 	@$(BIN)/d365-campaign demo $(ARGS)
@@ -28,6 +28,9 @@ format: $(READY)
 
 bench: $(READY)  ## the benchmarks, as a table
 	$(BIN)/python -m benchmarks $(ARGS)
+
+interop: $(READY)  ## Adobe's own JavaScript client against the sandbox; needs npm
+	$(BIN)/python -m tests.interop.campaign_sdk
 
 crash: $(READY)  ## kill syncs at random moments; ROUNDS=200
 	$(BIN)/python -m tests.crashes --rounds $(or $(ROUNDS),200)

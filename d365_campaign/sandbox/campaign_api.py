@@ -4,17 +4,19 @@ import re
 import threading
 from typing import Any
 
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from .campaign_errors import InstanceError, malformed_pkey, not_a_constant, unknown_key, wrong_path
+from .campaign_body import parsed
+from .campaign_errors import InstanceError, malformed_pkey, unknown_key, wrong_path
 from .campaign_gateway import CampaignGateway
 from .campaign_metadata import content, filter_names, filters, resource_type
+from .campaign_other import HistoryApi, MessageApi, PrivacyApi, WorkflowApi
 from .campaign_read import Place, custom_filter, encode_start, list_records, page_link, shown
-from .campaign_state import CampaignState, Record, Resource
+from .campaign_resource import Record, Resource
+from .campaign_state import HELD_LINKS, CampaignState
 from .tokens import CAMPAIGN_APPLICATION, TokenIssuer
 from .web import Refusal, json_response, operation, origin
 
@@ -30,6 +32,11 @@ class CampaignApi:
         self._state = state
         self._gateway = CampaignGateway(state.settings, state.clock, tokens, CAMPAIGN_APPLICATION)
         self._tenant = CAMPAIGN_APPLICATION.tenant
+        self._beside: dict[str, WorkflowApi | PrivacyApi] = {
+            "workflow/execution": WorkflowApi(state),
+            "privacy/privacyTool": PrivacyApi(state),
+        }
+        self._history, self._messages = HistoryApi(state), MessageApi(state)
 
     def app(self, lock: threading.RLock) -> Starlette:
         async def endpoint(request: Request) -> Response:
@@ -56,18 +63,25 @@ class CampaignApi:
 
     def _instance(self, request: Request, body: bytes, segments: list[str]) -> Response:
         """*segments* follow `/{tenant}/campaign`; doubled and trailing slashes are gone."""
-        if segments[:2] == ["workflow", "execution"]:
-            return self._workflow(request, body, segments[2:])
+        base = f"{origin(request)}/{self._tenant}/campaign"
+        self._state.run_due()
+        if segments and segments[0] == f"mc{self._tenant}":
+            return self._messages.answer(request, body, base, segments)
+        beside = self._beside.get("/".join(segments[:2]))
+        if beside is not None:
+            return beside.answer(request, body, base, segments[2:])
         if not segments or segments[0].removesuffix(".json") not in ENDPOINTS:
             raise wrong_path()
-        base = f"{origin(request)}/{self._tenant}/campaign"
-        place = Place(base, segments[0], self._state.settings.random_hrefs)
+        settings = self._state.settings
+        place = Place(base, segments[0], settings.random_hrefs, settings.href_pkeys_differ)
         rest = segments[1:]
         if not rest:
             operation(request, "metadata")
             return json_response(self._resource_list(place))
         if rest[0] == RESOURCE_TYPE:
             return self._metadata(request, place, rest[1:])
+        if rest[0] == "history" and place.endpoint != "customResources":
+            return self._history.answer(request, place, rest[1:])
         return self._resource(request, body, place, rest)
 
     # --- metadata
@@ -117,7 +131,7 @@ class CampaignApi:
     def _resource(self, request: Request, body: bytes, place: Place, path: list[str]) -> Response:
         name = path[0].removesuffix(".json")
         resource = self._served(place, name)
-        rest = [part for segment in path[1:] for part in segment.split("/") if part]
+        rest = self._parts(resource, path[1:])
         if rest == ["metadata"]:
             operation(request, "metadata")
             return json_response(resource_type(self._state, resource, place.endpoint, place.base))
@@ -132,6 +146,15 @@ class CampaignApi:
         if rest[0] in content(self._state, resource, place.custom):
             return self._project(request, place, resource, rest[0])
         return self._record(request, body, place, resource, rest)
+
+    def _parts(self, resource: Resource, path: list[str]) -> list[str]:
+        """Several filters may come as one segment, `byA%2FbyB`; in any other segment a slash belongs to a key."""
+        parts: list[str] = []
+        for segment in path:
+            names = [name for name in segment.split("/") if name]
+            several = len(names) > 1 and self._names_filter(resource, names[0])
+            parts.extend(names if several else [segment])
+        return parts
 
     def _names_filter(self, resource: Resource, segment: str) -> bool:
         return segment in filter_names(resource.definition) or custom_filter(resource, segment) is not None
@@ -149,7 +172,7 @@ class CampaignApi:
         if request.method not in verbs:
             raise wrong_path()
         operation(request, {"GET": "update_read", "PATCH": "update", "DELETE": "delete"}[request.method])
-        record = self._addressed(request.method, resource, rest[0])
+        record = self._addressed(request.method, place, resource, rest[0])
         return verbs[request.method](body, place, resource, record, rest[0])
 
     def _read(self, body: bytes, place: Place, resource: Resource, record: Record, address: str) -> Response:
@@ -159,7 +182,9 @@ class CampaignApi:
 
     def _update(self, body: bytes, place: Place, resource: Resource, record: Record, address: str) -> Response:
         self._state.change(resource, record, self._body(body, place, resource), address)
-        return json_response({"PKey": record.pkey, "href": place.href(f"{resource.definition.name}/{record.pkey}")})
+        return json_response(
+            {"PKey": record.pkey, "href": place.href(f"{resource.definition.name}/{place.linked(record)}")}
+        )
 
     def _delete(self, body: bytes, place: Place, resource: Resource, record: Record, address: str) -> Response:
         self._state.drop(resource, record)
@@ -167,13 +192,16 @@ class CampaignApi:
             return Response(b"", 204)
         return json_response({})
 
-    def _addressed(self, method: str, resource: Resource, address: str) -> Record:
+    def _addressed(self, method: str, place: Place, resource: Resource, address: str) -> Record:
         """The visible record behind a PKey or a custom key ("Must-read")."""
         definition = resource.definition
         if address.startswith("@"):
             if not _PKEY.fullmatch(address):
                 raise malformed_pkey(address, definition.label, definition.schema_name)
-            record = resource.by_pkey.get(address)
+            record = resource.by_pkey.get(place.plain(address))
+            if record is None and method in ("PATCH", "DELETE"):
+                status = self._state.settings.deleted_pkey_status
+                raise InstanceError(status, unknown_key(definition.name, definition.schema_name, address).text)
         elif method not in self._state.settings.custom_key_verbs:
             raise wrong_path()
         else:
@@ -187,7 +215,7 @@ class CampaignApi:
         operation(request, "list")
         if request.method != "GET" or not rest[0].startswith("@"):
             raise wrong_path()
-        record, name = self._addressed("GET", resource, rest[0]), rest[1]
+        record, name = self._addressed("GET", place, resource, rest[0]), rest[1]
         found = self._state.children(resource, record, name)
         if found is not None:
             child, records = found
@@ -199,16 +227,10 @@ class CampaignApi:
         return json_response({"content": items, "count": {"value": len(items)}})
 
     def _body(self, body: bytes, place: Place, resource: Resource) -> dict[str, Any]:
-        """JSON whatever the content type says; custom fields only on endpoints that know them."""
-        text = body.decode("utf-8", "replace")
-        try:
-            values = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            raise not_a_constant(text[:60]) from None
-        if not isinstance(values, dict):
-            raise not_a_constant(text[:60])
+        """The values to write; custom fields and the organizational unit only on endpoints that know them."""
+        values = parsed(body)
         if not place.custom:
-            known = {name: value for name, value in values.items() if name.startswith("cus")}
+            known = {name: value for name, value in values.items() if name.startswith("cus") or name in HELD_LINKS}
             if known:
                 raise InstanceError(
                     500, f"'{next(iter(known))}' property is not valid for the '{resource.definition.name}' resource."
@@ -234,6 +256,8 @@ class CampaignApi:
             "count": {"href": page_link(place, f"{path}//_count", _filters_only(query), encode_start(0))},
             "serverSidePagination": listing.server_side_pagination,
         }
+        if self._state.settings.count_inline and listing.next_start is None and "_lineStart" not in query:
+            answer["count"]["value"] = len(listing.records)
         if listing.next_start is not None:
             answer["next"] = {"href": page_link(place, f"{path}/", query, listing.next_start)}
         return json_response(answer)
@@ -251,26 +275,6 @@ class CampaignApi:
             path = f"{resource.definition.name}/{attribute}"
             answer["next"] = {"href": page_link(place, path, query, listing.next_start)}
         return json_response(answer)
-
-    # --- workflows
-
-    def _workflow(self, request: Request, body: bytes, rest: list[str]) -> Response:
-        """ "Controlling a workflow"; the state field is ours, Adobe documents none."""
-        operation(request, "workflow")
-        if not rest:
-            raise wrong_path()
-        name = rest[0]
-        if rest[1:] == ["commands"] and request.method == "POST":
-            command = orjson.loads(body or b"{}")
-            return json_response({"state": self._state.command_workflow(name, str(command.get("method", "")).lower())})
-        if rest[1:] or request.method != "GET":
-            raise wrong_path()
-        if name not in self._state.workflows:
-            raise unknown_key("workflow", "xtk:workflow", name)
-        href = f"{origin(request)}/{self._tenant}/campaign/workflow/execution/{name}"
-        activities: dict[str, Any] = {"activity": {}}
-        state = self._state.workflows[name]
-        return json_response({"PKey": f"@{name}", "name": name, "state": state, "activities": activities, "href": href})
 
 
 def _filters_only(query: dict[str, str]) -> dict[str, str]:

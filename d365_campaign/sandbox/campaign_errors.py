@@ -69,6 +69,13 @@ def unknown_attribute(name: str, resource: str) -> InstanceError:
     return InstanceError(500, f"{CONTACT_ADMINISTRATOR} '{name}' property is not valid for the '{resource}' resource.")
 
 
+def unknown_parameter(name: str) -> InstanceError:
+    return InstanceError(
+        500,
+        f"{CONTACT_ADMINISTRATOR} '{name}' parameter isn't defined in signal activity. XTK-170006 RST-360000",
+    )
+
+
 def not_a_constant(text: str) -> InstanceError:
     return InstanceError(500, f"{CONTACT_ADMINISTRATOR} XTK-170036 '{text}' is not a valid constant.")
 

@@ -1,6 +1,7 @@
 """Adobe's API gateway in front of Campaign: key, token, tenant, rate. Its errors are JSON ("API troubleshooting")."""
 
 from collections import deque
+from urllib.parse import unquote
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -22,7 +23,7 @@ class CampaignGateway:
         """The path's segments below `/{tenant}/campaign`, once the request has passed every check."""
         self._check_key(request.headers.get("x-api-key"))
         self._check_token(bearer(request.headers.get("authorization")))
-        segments = [part for part in request.path_params["path"].split("/") if part and not part.startswith("~")]
+        segments = _segments(request)
         if len(segments) < 2 or segments[1] != "campaign":
             raise _oops()
         if segments[0] != tenant:
@@ -53,6 +54,23 @@ class CampaignGateway:
             wait = str(self._settings.campaign_retry_after_seconds)
             raise _refusal(429, "429050", "Too many requests", {"Retry-After": wait})
         self._admitted.append(now)
+
+
+def _segments(request: Request) -> list[str]:
+    """The path's segments, decoded one by one: a key may hold a slash, sent as `%2F`.
+
+    Two exceptions. A first segment below `campaign` with slashes is a whole relative address, as the JavaScript SDK's
+    `getDataFromRelativeUrl` sends it. One that starts with `~` is the detour of random hrefs.
+    """
+    raw = request.scope["raw_path"].decode("latin-1").partition("?")[0]
+    segments = [unquote(part) for part in raw.split("/") if part]
+    if len(segments) == 3 and "/" in segments[2]:
+        address, _, query = segments[2].partition("?")
+        segments = segments[:2] + [unquote(part) for part in address.split("/") if part]
+        request.scope["query_string"] = query.encode() or request.scope["query_string"]
+    if len(segments) > 2 and segments[2].startswith("~"):
+        del segments[2]
+    return segments
 
 
 def _refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Refusal:

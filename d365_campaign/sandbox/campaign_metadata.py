@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from .campaign_resource import Resource
 from .campaign_schema import Attribute, LinkDefinition, ResourceDefinition
-from .campaign_state import CampaignState, Resource
+from .campaign_state import CampaignState
 
 _RES_TYPE = {"number": "double", "enumeration": "byte"}
 

@@ -4,15 +4,17 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, unquote
 
 from .campaign_errors import unknown_attribute, wrong_path
-from .campaign_state import CampaignState, Record, Resource
+from .campaign_resource import Record, Resource
+from .campaign_state import HELD_LINKS, CampaignState
 
 Predicate = Callable[[Record], bool]
-LIST_OPTIONS = frozenset({"_lineCount", "_lineStart", "_order", "_forcePagination"})
+PKEY_LENGTH = 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Place:
     base: str
     endpoint: str
     random_hrefs: bool = False
+    longer_pkeys: bool = False
 
     @property
     def custom(self) -> bool:
@@ -32,16 +35,27 @@ class Place:
         detour = f"/~{secrets.token_urlsafe(6)}" if self.random_hrefs else ""
         return f"{self.base}{detour}/{self.endpoint}/{path}"
 
+    def linked(self, record: Record) -> str:
+        """A record's PKey as hrefs write it: longer than its `PKey` field when the setting says so."""
+        return record.pkey + sha256(record.pkey.encode()).hexdigest()[:48] if self.longer_pkeys else record.pkey
+
+    def plain(self, pkey: str) -> str:
+        """The PKey behind either form."""
+        return pkey[:PKEY_LENGTH] if self.longer_pkeys else pkey
+
 
 def shown(state: CampaignState, resource: Resource, record: Record, place: Place, href: bool = True) -> dict[str, Any]:
     """A record as lists and single reads show it: attributes, links, hrefs of its collections."""
     result = state.as_dict(resource, record, place.custom)
-    own = f"{resource.definition.name}/{record.pkey}"
+    own = f"{resource.definition.name}/{place.linked(record)}"
     for name in resource.definition.collections:
         result[name] = {"href": place.href(f"{own}/{name}/")}
     if place.custom:
         for link in resource.definition.links:
             result[link.name] = _simple_link(state, link.target_resource, state.target(link, record), place)
+        if resource.definition.name == "profile":
+            for name, target in HELD_LINKS.items():
+                result[name] = _simple_link(state, target, state.held(name, record), place)
         for _, link in state.reverse_links(resource):
             result[link.reverse] = {"href": place.href(f"{own}/{link.reverse}/")}
     if href:
@@ -55,7 +69,7 @@ def _simple_link(state: CampaignState, target: str, record: Record | None, place
     resource = state.resources[target]
     names = ("title", "label", "cusName", resource.definition.key or "")
     title = next((record.values[name] for name in names if record.values.get(name)), "")
-    return {"PKey": record.pkey, "href": place.href(f"{target}/{record.pkey}"), "title": title}
+    return {"PKey": record.pkey, "href": place.href(f"{target}/{place.linked(record)}"), "title": title}
 
 
 def filter_records(state: CampaignState, resource: Resource, names: list[str], query: Mapping[str, str]) -> Predicate:
@@ -113,6 +127,7 @@ def list_records(
     matches = filter_records(state, resource, names, query)
     size = max(1, int(query["_lineCount"])) if query.get("_lineCount", "").isdigit() else 0
     size = size or state.settings.default_line_count
+    size = min(size, state.settings.line_count_maximum or size)
     start = decode_start(query.get("_lineStart"))
     found = list(islice(_candidates(resource, names, query, start, only, matches), size + 1))
     paginated = (

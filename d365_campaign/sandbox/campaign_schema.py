@@ -213,3 +213,5 @@ STORE = ResourceDefinition(
 
 DEFAULT_RESOURCES = (PROFILE, SERVICE, ORG_UNIT, PURCHASE, STORE)
 DEFAULT_WORKFLOWS = ("d365OptOutExport",)
+SIGNALS: dict[str, dict[str, dict[str, str]]] = {"d365OptOutExport": {"signal": {"day": "string", "limit": "number"}}}
+"""Signal activities of each workflow and the parameters each declares, by type."""

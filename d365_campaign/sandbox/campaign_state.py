@@ -2,9 +2,7 @@
 
 import secrets
 import threading
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
 from typing import Any
 
 from .campaign_errors import (
@@ -14,112 +12,25 @@ from .campaign_errors import (
     read_only,
     unknown_attribute,
     unknown_key,
-    wrong_path,
 )
+from .campaign_privacy import carry_out
+from .campaign_resource import Record, Resource
 from .campaign_schema import (
     DEFAULT_RESOURCES,
-    DEFAULT_WORKFLOWS,
     OPT_OUT_STAMPS,
-    SYSTEM_ATTRIBUTES,
     Attribute,
     LinkDefinition,
     ResourceDefinition,
 )
 from .campaign_values import converted, empty
+from .campaign_workflows import Workflows
 from .clock import Clock
 from .settings import Settings
 
 PKEY_BYTES = 68
+HELD_LINKS = {"orgUnit": "orgUnitBase"}
+"""Links of profiles written by PKey rather than joined on columns ("Updating a profile's Organizational unit")."""
 _RECORD_MEMBERS = frozenset({"PKey", "href"})
-
-
-class Record:
-    """One stored record. Attributes at their empty value are left out of `values`."""
-
-    __slots__ = ("number", "pkey", "values")
-
-    def __init__(self, number: int, pkey: str) -> None:
-        self.number = number
-        self.pkey = pkey
-        self.values: dict[str, Any] = {}
-
-
-class Index:
-    """Records by the value of one attribute; most values have one record."""
-
-    def __init__(self) -> None:
-        self._records: dict[Any, list[Record]] = {}
-
-    def find(self, value: Any) -> list[Record]:
-        return self._records.get(value, [])
-
-    def add(self, value: Any, record: Record) -> None:
-        self._records.setdefault(value, []).append(record)
-
-    def remove(self, value: Any, record: Record) -> None:
-        self._records[value].remove(record)
-        if not self._records[value]:
-            del self._records[value]
-
-
-class Resource:
-    """Records of one resource, in the order they were made."""
-
-    def __init__(self, definition: ResourceDefinition) -> None:
-        self.definition = definition
-        own = {attribute.name for attribute in definition.attributes}
-        system = (attribute for attribute in SYSTEM_ATTRIBUTES if attribute.name not in own)
-        self.attributes = {attribute.name: attribute for attribute in (*definition.attributes, *system)}
-        self.items = {name.split(".")[0] for name in self.attributes if "." in name}
-        self.order: list[Record] = []
-        self.by_pkey: dict[str, Record] = {}
-        self.indexes: dict[str, Index] = {definition.key: Index()} if definition.key else {}
-        for link in definition.links:
-            self.indexes.setdefault(link.source_column, Index())
-
-    def add(self, record: Record) -> None:
-        self.order.append(record)
-        self.by_pkey[record.pkey] = record
-        self._index(record)
-
-    def remove(self, record: Record) -> None:
-        del self.order[bisect_left(self.order, record.number, key=lambda other: other.number)]
-        del self.by_pkey[record.pkey]
-        self._unindex(record)
-
-    def replace(self, record: Record, values: dict[str, Any]) -> None:
-        self._unindex(record)
-        record.values = values
-        self._index(record)
-
-    def value(self, record: Record, name: str) -> Any:
-        attribute = self.attributes[name]
-        if name == "age":
-            return _age(record.values.get("birthDate", ""))
-        return record.values.get(name, empty(attribute))
-
-    def records_after(self, number: int) -> Iterator[Record]:
-        start = bisect_right(self.order, number, key=lambda other: other.number)
-        return (self.order[index] for index in range(start, len(self.order)))
-
-    def index_on(self, name: str) -> Index:
-        """The index on an attribute, made on first use."""
-        if name not in self.indexes:
-            index = self.indexes[name] = Index()
-            for record in self.order:
-                if record.values.get(name):
-                    index.add(record.values[name], record)
-        return self.indexes[name]
-
-    def _index(self, record: Record) -> None:
-        for name, index in self.indexes.items():
-            if record.values.get(name):
-                index.add(record.values[name], record)
-
-    def _unindex(self, record: Record) -> None:
-        for name, index in self.indexes.items():
-            if record.values.get(name):
-                index.remove(record.values[name], record)
 
 
 class CampaignState:
@@ -136,14 +47,20 @@ class CampaignState:
         self._initial = tuple(resources)
         self._number = 1000
         self.resources: dict[str, Resource] = {}
-        self.workflows: dict[str, str] = {}
+        self.workflow_runs = Workflows(clock, settings)
+        self.privacy_requests: dict[str, dict[str, Any]] = {}
+        self.messages: dict[str, dict[str, Any]] = {}
         self._logs: list[dict[str, Any]] = []
         self.reset()
 
     def reset(self) -> None:
         with self.lock:
             self.resources = {definition.name: Resource(definition) for definition in self._initial}
-            self.workflows = dict.fromkeys(DEFAULT_WORKFLOWS, "started")
+            if "orgUnitBase" in self.resources:
+                self.insert(self.resources["orgUnitBase"], {"name": "all", "label": "All"})
+            self.workflow_runs.reset()
+            self.privacy_requests.clear()
+            self.messages.clear()
             self._logs = []
 
     def register(self, definition: ResourceDefinition) -> None:
@@ -199,6 +116,11 @@ class CampaignState:
             raise unknown_key(name, "xtk:resourceType", name)
         return resource
 
+    @property
+    def workflows(self) -> dict[str, str]:
+        """Workflow ids and the state each is in."""
+        return self.workflow_runs.states
+
     # --- delivery logs
 
     def add_log(self, profile_key: str, label: str = "Send via email") -> None:
@@ -206,7 +128,7 @@ class CampaignState:
         with self.lock:
             resource = self.resource("profile")
             record = self._stored(resource, profile_key)
-            entry = {"PKey": self._new_pkey(), "label": label, "category": "email", "date": self.clock.campaign_stamp()}
+            entry = {"PKey": self.new_pkey(), "label": label, "category": "email", "date": self.clock.campaign_stamp()}
             self._logs.append(entry | {"profile": record.number, "externalId": record.values.get("externalId", "")})
 
     def logs(self, external_id: str | None = None) -> list[dict[str, Any]]:
@@ -218,11 +140,15 @@ class CampaignState:
         shown = ("PKey", "label", "category", "date")
         return [{name: log[name] for name in shown} for log in self._logs if log["profile"] == record.number]
 
+    def forget_logs(self, record: Record) -> None:
+        """What a privacy request takes along and a plain delete leaves (R4)."""
+        self._logs = [log for log in self._logs if log["profile"] != record.number]
+
     # --- records, for the API
 
     def insert(self, resource: Resource, values: Mapping[str, Any]) -> Record:
         self._number += 1
-        record = Record(self._number, self._new_pkey())
+        record = Record(self._number, self.new_pkey())
         stored = self._assigned(resource, {}, values)
         self._check_unique(resource, record, stored)
         stored["created"] = self.clock.campaign_stamp()
@@ -316,18 +242,6 @@ class CampaignState:
                 result[name] = value
         return result
 
-    # --- workflows
-
-    def command_workflow(self, name: str, method: str) -> str:
-        """The workflow's state after `start`, `stop`, `pause` or `resume`."""
-        states = {"start": "started", "stop": "stopped", "pause": "paused", "resume": "started"}
-        if name not in self.workflows:
-            raise unknown_key("workflow", "xtk:workflow", name)
-        if method not in states:
-            raise wrong_path()
-        self.workflows[name] = states[method]
-        return self.workflows[name]
-
     # --- inside
 
     def _stored(self, resource: Resource, key: str) -> Record:
@@ -341,6 +255,9 @@ class CampaignState:
     def _assigned(self, resource: Resource, old: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         stored = dict(old)
         for name, value in self._flat(resource, values):
+            if name in HELD_LINKS and resource.definition.name == "profile":
+                self._hold(stored, name, value)
+                continue
             attribute = self._writable(resource, name)
             if attribute is None:
                 continue
@@ -350,6 +267,22 @@ class CampaignState:
             else:
                 stored[name] = kept
         return stored
+
+    def _hold(self, stored: dict[str, Any], name: str, value: Any) -> None:
+        """Point a link at the record its PKey names; an object without one is ignored, as Campaign does."""
+        if value is None:
+            stored.pop(name, None)
+        elif isinstance(value, Mapping) and value.get("PKey"):
+            target, key = self.resource(HELD_LINKS[name]), str(value["PKey"])
+            raw = self.by_key(target, key) if self.settings.raw_keys_in_links else None
+            record = target.by_pkey.get(key) or raw
+            if record is None:
+                raise unknown_key(target.definition.name, target.definition.schema_name, key)
+            stored[name] = record.pkey
+
+    def held(self, name: str, record: Record) -> Record | None:
+        """The record such a link points to, if it is still there."""
+        return self.resources[HELD_LINKS[name]].by_pkey.get(record.values.get(name, ""))
 
     def _flat(self, resource: Resource, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Members of sub-objects under their dotted names: a PATCH of `location` leaves its other members alone."""
@@ -398,14 +331,14 @@ class CampaignState:
         stored["title"] = f"{names} ({email})".strip()[:255]
         stored["domain"] = email.rpartition("@")[2]
 
+    def run_due(self) -> None:
+        """Privacy requests whose time has come are carried out ("Monitoring a privacy request")."""
+        now = self.clock.seconds()
+        for request in self.privacy_requests.values():
+            if request["status"] == "new" and request["due"] <= now:
+                carry_out(self, request)
+
     @staticmethod
-    def _new_pkey() -> str:
+    def new_pkey() -> str:
         """Opaque, and unlike the physical key, as "Must-read" says."""
         return "@" + secrets.token_urlsafe(PKEY_BYTES)
-
-
-def _age(birth_date: str) -> int:
-    if not birth_date:
-        return 0
-    born, today = date.fromisoformat(birth_date), date.today()
-    return max(0, today.year - born.year - ((today.month, today.day) < (born.month, born.day)))

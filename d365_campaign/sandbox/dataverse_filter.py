@@ -3,17 +3,25 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from fnmatch import translate
-from typing import Any
 
+from .dataverse_conditions import (
+    COMPARISONS,
+    CRM_FUNCTIONS,
+    PERIODS,
+    STRING_FUNCTIONS,
+    Operand,
+    in_period,
+    like,
+    typed,
+    value_of,
+)
 from .dataverse_errors import BAD_REQUEST, PARSE, DataverseError, unknown_property
-from .dataverse_schema import Column
-from .dataverse_state import Row, Table
-from .dataverse_values import Reference, day, guid, stamp
+from .dataverse_relationships import children_of, collections_of, related_row
+from .dataverse_state import DataverseState
+from .dataverse_table import Row, Table
+from .dataverse_values import stamp
 
 Predicate = Callable[[Row], bool]
-Value = Callable[[Row], Any]
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -28,24 +36,6 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda left, right: left == right,
-    "ne": lambda left, right: left != right,
-    "gt": lambda left, right: left is not None and right is not None and left > right,
-    "ge": lambda left, right: left is not None and right is not None and left >= right,
-    "lt": lambda left, right: left is not None and right is not None and left < right,
-    "le": lambda left, right: left is not None and right is not None and left <= right,
-}
-STRING_FUNCTIONS = {"contains": "%{}%", "startswith": "{}%", "endswith": "%{}"}
-CRM_FUNCTIONS: dict[str, Callable[[Any, list[Any]], bool]] = {
-    "In": lambda value, given: value in given,
-    "NotIn": lambda value, given: value not in given,
-    "Between": lambda value, given: value is not None and given[0] <= value <= given[1],
-    "On": lambda value, given: value is not None and value[:10] == given[0][:10],
-    "OnOrAfter": lambda value, given: value is not None and value[:10] >= given[0][:10],
-    "OnOrBefore": lambda value, given: value is not None and value[:10] <= given[0][:10],
-}
-
 
 @dataclass(slots=True)
 class Filter:
@@ -53,16 +43,6 @@ class Filter:
 
     matches: Predicate
     modified_since: str | None = None
-
-
-@dataclass(slots=True)
-class _Operand:
-    """One side of a comparison: a column, or a literal whose meaning depends on the column it meets."""
-
-    column: Column | None = None
-    index: int = 0
-    kind: str = ""
-    literal: Any = None
 
 
 @dataclass(slots=True)
@@ -74,8 +54,8 @@ class _Bounds:
     since: list[str] = field(default_factory=list)
 
 
-def parse_filter(text: str, table: Table, aliases: Mapping[str, str]) -> Filter:
-    parser = _Parser(text, table, aliases)
+def parse_filter(text: str, state: DataverseState, table: Table, aliases: Mapping[str, str]) -> Filter:
+    parser = _Parser(text, state, table, aliases)
     predicate = parser.parse()
     bounds = parser.bounds
     since = max(bounds.since) if bounds.since and not bounds.alternatives else None
@@ -85,8 +65,9 @@ def parse_filter(text: str, table: Table, aliases: Mapping[str, str]) -> Filter:
 class _Parser:
     """Recursive descent: or < and < not < comparison, function or parenthesis."""
 
-    def __init__(self, text: str, table: Table, aliases: Mapping[str, str]) -> None:
-        self._table, self._aliases = table, aliases
+    def __init__(self, text: str, state: DataverseState, table: Table, aliases: Mapping[str, str]) -> None:
+        self._state, self._table, self._aliases = state, table, aliases
+        self._variable = ""
         self._tokens = _tokens(text)
         self._next = 0
         self.bounds = _Bounds()
@@ -125,6 +106,8 @@ class _Parser:
         kind, text = self._peek()
         if kind == "name" and self._tokens[self._next + 1] == ("sign", "("):
             return self._crm_function() if text.startswith("Microsoft.Dynamics.CRM.") else self._string_function()
+        if kind == "name" and self._lambda_ahead():
+            return self._lambda()
         return self._comparison()
 
     def _comparison(self) -> Predicate:
@@ -134,11 +117,11 @@ class _Parser:
             raise _syntax_error(operator)
         right = self._operand()
         self._note_bound(left, operator, right)
-        compare, first, second = COMPARISONS[operator], _value(left, right), _value(right, left)
+        compare, first, second = COMPARISONS[operator], value_of(left, right), value_of(right, left)
         return lambda row: compare(first(row), second(row))
 
-    def _note_bound(self, left: _Operand, operator: str, right: _Operand) -> None:
-        on_modified = left.column is not None and left.column.name == "modifiedon"
+    def _note_bound(self, left: Operand, operator: str, right: Operand) -> None:
+        on_modified = left.own and left.column is not None and left.column.name == "modifiedon"
         if on_modified and operator in ("ge", "gt") and right.kind == "date":
             self.bounds.since.append(stamp(right.literal))
 
@@ -151,16 +134,18 @@ class _Parser:
         self._expect("sign", ",")
         wanted = self._operand()
         self._expect("sign", ")")
-        matches = re.compile(_like(STRING_FUNCTIONS[name].format(wanted.literal)), re.IGNORECASE | re.DOTALL).match
-        index = operand.index
-        return lambda row: isinstance(row.values[index], str) and matches(row.values[index]) is not None
+        get = operand.get
+        if get is None:
+            raise _syntax_error(name)
+        matches = like(STRING_FUNCTIONS[name].format(wanted.literal)).match
+        return lambda row: isinstance(value := get(row), str) and matches(value) is not None
 
     def _crm_function(self) -> Predicate:
         name = self._expect("name").rpartition(".")[2]
-        if name not in CRM_FUNCTIONS:
+        if name not in CRM_FUNCTIONS and name not in PERIODS:
             raise DataverseError(BAD_REQUEST, f"The query function '{name}' is not supported.")
         self._expect("sign", "(")
-        named: dict[str, list[_Operand]] = {}
+        named: dict[str, list[Operand]] = {}
         while not self._accept("sign", ")"):
             argument = self._expect("name")
             self._expect("sign", "=")
@@ -168,22 +153,28 @@ class _Parser:
             self._accept("sign", ",")
         return self._crm_predicate(name, named)
 
-    def _crm_predicate(self, name: str, named: Mapping[str, list[_Operand]]) -> Predicate:
-        try:
-            column = self._column(named["PropertyName"][0].literal)
-            given = named.get("PropertyValues") or named["PropertyValue"]
-        except KeyError as missing:
-            raise _syntax_error(f"{name} without {missing.args[0]}") from None
-        values = [_typed(column.column, operand) for operand in given]
-        test, value = CRM_FUNCTIONS[name], _value(column, _Operand())
+    def _crm_predicate(self, name: str, named: Mapping[str, list[Operand]]) -> Predicate:
+        if "PropertyName" not in named:
+            raise _syntax_error(f"{name} without PropertyName")
+        column = self._walked([str(named["PropertyName"][0].literal)])
+        value = value_of(column, Operand())
+        given = named.get("PropertyValues") or named.get("PropertyValue") or []
+        if name in PERIODS:
+            number = int(str(given[0].literal)) if given else 0
+            within = in_period(self._state.clock.now(), name, number)
+            return lambda row: within(value(row))
+        if not given:
+            raise _syntax_error(f"{name} without PropertyValues")
+        values = [typed(column.column, operand) for operand in given]
+        test = CRM_FUNCTIONS[name]
         return lambda row: test(value(row), values)
 
-    def _argument(self) -> list[_Operand]:
+    def _argument(self) -> list[Operand]:
         if not self._accept("sign", "["):
             kind, text = self._peek()
             if kind == "alias":
                 self._next += 1
-                return _Parser(self._aliases.get(text, ""), self._table, {})._argument()
+                return _Parser(self._aliases.get(text, ""), self._state, self._table, {})._argument()
             return [self._operand()]
         operands = []
         while not self._accept("sign", "]"):
@@ -191,25 +182,91 @@ class _Parser:
             self._accept("sign", ",")
         return operands
 
-    def _operand(self) -> _Operand:
+    def _operand(self) -> Operand:
         kind, text = self._take()
         if kind == "alias":
-            return _Parser(self._aliases.get(text, ""), self._table, {})._operand()
+            return _Parser(self._aliases.get(text, ""), self._state, self._table, {})._operand()
         if kind == "string":
-            return _Operand(kind=kind, literal=text[1:-1].replace("''", "'"))
+            return Operand(kind=kind, literal=text[1:-1].replace("''", "'"))
         if kind in ("guid", "date", "number"):
-            return _Operand(kind=kind, literal=text)
+            return Operand(kind=kind, literal=text)
         if kind == "name" and text in ("null", "true", "false"):
-            return _Operand(kind="constant", literal={"null": None, "true": True, "false": False}[text])
+            return Operand(kind="constant", literal={"null": None, "true": True, "false": False}[text])
         if kind == "name":
-            return self._column(text)
+            return self._walked(self._path(text))
         raise _syntax_error(text)
 
-    def _column(self, name: str) -> _Operand:
-        index = self._table.by_property.get(name)
+    # --- columns, of the table itself or along navigation properties
+
+    def _path(self, first: str) -> list[str]:
+        names = [first]
+        while self._accept("sign", "/"):
+            names.append(self._expect("name"))
+        return names
+
+    def _walked(self, names: list[str]) -> Operand:
+        """The column at the end of a path through single-valued navigation properties."""
+        own = len(names) == 1 and not self._variable
+        if names[0] == self._variable and len(names) > 1:
+            names = names[1:]
+        table, row_of = self._hops(names[:-1])
+        index = table.by_property.get(names[-1])
         if index is None:
-            raise unknown_property(name, self._table.definition.name)
-        return _Operand(column=self._table.columns[index], index=index, kind="column")
+            raise unknown_property(names[-1], table.definition.name)
+        column = table.columns[index]
+        if row_of is None:
+            return Operand(column, lambda row: row.values[index], own, "column")
+        found = row_of
+        return Operand(
+            column, lambda row: None if (target := found(row)) is None else target.values[index], False, "column"
+        )
+
+    def _hops(self, names: list[str]) -> tuple[Table, Callable[[Row], Row | None] | None]:
+        table, row_of = self._table, None
+        for name in names:
+            if name not in table.navigation:
+                raise unknown_property(name, table.definition.name)
+            column, target = table.navigation[name]
+            row_of = _hop(row_of, self._state, table, table.position[column.name], target)
+            table = self._state.table(target)
+        return table, row_of
+
+    def _lambda_ahead(self) -> bool:
+        at = self._next + 1
+        while self._tokens[at] == ("sign", "/"):
+            if self._tokens[at + 1] in (("name", "any"), ("name", "all")) and self._tokens[at + 2] == ("sign", "("):
+                return True
+            at += 2
+        return False
+
+    def _lambda(self) -> Predicate:
+        """`any` and `all` over a collection-valued navigation property."""
+        names = self._path(self._expect("name"))
+        quantifier = names.pop()
+        if names[0] == self._variable and len(names) > 1:
+            names = names[1:]
+        table, row_of = self._hops(names[:-1])
+        relation = collections_of(self._state, table).get(names[-1])
+        if relation is None:
+            raise unknown_property(names[-1], table.definition.name)
+        self._expect("sign", "(")
+        inner: Predicate = lambda row: True  # noqa: E731
+        if not self._accept("sign", ")"):
+            before = self._table, self._variable
+            variable = self._expect("name")
+            self._expect("sign", ":")
+            self._table, self._variable = relation.table, variable
+            inner = self._either()
+            self._table, self._variable = before
+            self._expect("sign", ")")
+        children = children_of(relation)
+        test = any if quantifier == "any" else all
+
+        def matches(row: Row) -> bool:
+            parent = row if row_of is None else row_of(row)
+            return parent is not None and test(inner(child) for child in children(parent.id))
+
+        return matches
 
     def _peek(self) -> tuple[str, str]:
         return self._tokens[self._next]
@@ -231,6 +288,18 @@ class _Parser:
         return found[1]
 
 
+def _hop(
+    before: Callable[[Row], Row | None] | None, state: DataverseState, table: Table, index: int, target: str
+) -> Callable[[Row], Row | None]:
+    """One step further along a path; None where a lookup is empty, leads elsewhere or to a row that is gone."""
+
+    def step(row: Row) -> Row | None:
+        source = row if before is None else before(row)
+        return None if source is None else related_row(state, source.values[index], target)
+
+    return step
+
+
 def _tokens(text: str) -> list[tuple[str, str]]:
     text, tokens, at = text.strip(), [], 0
     while at < len(text):
@@ -239,68 +308,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             raise _syntax_error(text[at : at + 10])
         tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
         at = match.end()
-    return [*tokens, ("end", ""), ("end", "")]
-
-
-def _value(operand: _Operand, other: _Operand) -> Value:
-    """How to get an operand's value from a row, in a form that compares as Dataverse compares."""
-    if operand.column is None:
-        constant = _typed(other.column, operand)
-        return lambda row: constant
-    index = operand.index
-    if operand.column.is_lookup:
-        return lambda row: row.values[index].id if isinstance(row.values[index], Reference) else None
-    if operand.column.type in ("String", "Memo", "MultiSelectPicklist"):
-        return lambda row: None if row.values[index] is None else row.values[index].casefold()
-    return lambda row: row.values[index]
-
-
-def _typed(column: Column | None, operand: _Operand) -> Any:
-    """A literal as the column it is compared with keeps its values."""
-    literal = operand.literal
-    if not isinstance(literal, str) or column is None:
-        return literal
-    try:
-        return (
-            _LITERALS.get(column.type, str.casefold)(literal) if column.type != "DateTime" else _date(column, literal)
-        )
-    except (ValueError, ArithmeticError):
-        raise DataverseError(
-            PARSE, f"A binary operator with incompatible types was detected at '{column.property_name}'."
-        ) from None
-
-
-def _date(column: Column, literal: str) -> str:
-    return day(literal[:10]) if column.date_only else stamp(literal)
-
-
-def _identifier(literal: str) -> str:
-    found = guid(literal)
-    if found is None:
-        raise ValueError(literal)
-    return found
-
-
-_LITERALS: dict[str, Callable[[str], Any]] = {
-    "Uniqueidentifier": _identifier,
-    "Lookup": _identifier,
-    "Customer": _identifier,
-    "Owner": _identifier,
-    "Integer": int,
-    "BigInt": int,
-    "Picklist": int,
-    "State": int,
-    "Status": int,
-    "Decimal": Decimal,
-    "Money": Decimal,
-    "Double": float,
-}
-
-
-def _like(pattern: str) -> str:
-    """`%` and `_` are wildcards in the string functions, as they are in SQL."""
-    special = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
-    return translate("".join(special.get(character, character) for character in pattern))
+    return [*tokens, ("end", ""), ("end", ""), ("end", "")]
 
 
 def _syntax_error(at: str) -> DataverseError:

@@ -1,12 +1,12 @@
 """Table definitions as the Web API describes them ("Query table definitions using the Web API")."""
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from .dataverse_relationships import Relation
 from .dataverse_schema import NONE, Column, Option
-from .dataverse_state import Table
+from .dataverse_table import Table
 
 LANGUAGE = 1033
 CASTS = {
@@ -26,7 +26,20 @@ CASTS = {
     "LookupAttributeMetadata": ("Lookup", "Customer", "Owner"),
     "UniqueIdentifierAttributeMetadata": ("Uniqueidentifier",),
 }
-_CAST_OF = {kind: cast for cast, kinds in CASTS.items() for kind in kinds}
+CAST_OF = {kind: cast for cast, kinds in CASTS.items() for kind in kinds} | {"Virtual": "AttributeMetadata"}
+_WITH_COMPANION = frozenset({"Picklist", "State", "Status", "Boolean", "MultiSelectPicklist"})
+
+
+def described_columns(table: Table) -> list[Column]:
+    """Every column that metadata shows: each choice comes with a Virtual one for its label, e.g. `gendercodename`."""
+    columns = list(table.definition.all_columns)
+    known = {column.name for column in columns}
+    companions = [
+        Column(f"{column.name}name", "Virtual", creatable=False, updatable=False, attribute_of=column.name)
+        for column in columns
+        if column.type in _WITH_COMPANION and f"{column.name}name" not in known
+    ]
+    return columns + companions
 
 
 def label(text: str) -> dict[str, Any]:
@@ -74,8 +87,8 @@ def attribute(table: Table, column: Column) -> dict[str, Any]:
         "IsValidForRead": True,
         "IsValidForCreate": column.creatable,
         "IsValidForUpdate": column.updatable,
-        "IsLogical": False,
-        "AttributeOf": None,
+        "IsLogical": not column.stored,
+        "AttributeOf": column.attribute_of or None,
     }
 
 
@@ -116,13 +129,15 @@ def _option(option: Option) -> dict[str, Any]:
 def attributes(table: Table, cast: str | None, expand: str, odata_type: bool) -> list[dict[str, Any]]:
     """All columns, or those of one type with its own properties and, when expanded, its options."""
     if cast is None:
-        found = [(column, attribute(table, column)) for column in table.columns]
+        found = [(column, attribute(table, column)) for column in described_columns(table)]
     else:
         kinds = CASTS[cast]
-        found = [(column, typed_attribute(table, column)) for column in table.columns if column.type in kinds]
+        found = [
+            (column, typed_attribute(table, column)) for column in described_columns(table) if column.type in kinds
+        ]
     for column, facts in found:
         if odata_type:
-            facts["@odata.type"] = f"#Microsoft.Dynamics.CRM.{_CAST_OF[column.type]}"
+            facts["@odata.type"] = f"#Microsoft.Dynamics.CRM.{CAST_OF[column.type]}"
         if cast is not None and "OptionSet" in expand:
             facts["OptionSet"] = option_set(column)
         if cast is not None and "GlobalOptionSet" in expand:
@@ -130,21 +145,25 @@ def attributes(table: Table, cast: str | None, expand: str, odata_type: bool) ->
     return [facts for _, facts in found]
 
 
-def many_to_one(table: Table) -> list[dict[str, Any]]:
-    return [
-        {
-            "SchemaName": f"{target}_{table.definition.name}_{column.name}",
-            "ReferencingEntity": table.definition.name,
-            "ReferencingAttribute": column.name,
-            "ReferencingEntityNavigationPropertyName": navigation,
-            "ReferencedEntity": target,
-            "ReferencedAttribute": f"{target}id",
-            "RelationshipType": "OneToManyRelationship",
-            "MetadataId": str(uuid5(NAMESPACE_URL, f"{table.definition.name}/{navigation}")),
-        }
-        for column in table.columns
-        for navigation, target in column.navigation_properties.items()
-    ]
+def relationship(relation: Relation) -> dict[str, Any]:
+    """One-to-many seen from the table referred to, many-to-one from the one that refers: the same definition."""
+    return {
+        "@odata.type": "#Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata",
+        "SchemaName": relation.schema_name,
+        "ReferencingEntity": relation.table.definition.name,
+        "ReferencingAttribute": relation.column.name,
+        "ReferencingEntityNavigationPropertyName": relation.navigation,
+        "ReferencedEntity": relation.target,
+        "ReferencedAttribute": f"{relation.target}id",
+        "ReferencedEntityNavigationPropertyName": relation.schema_name,
+        "RelationshipType": "OneToManyRelationship",
+        "IsCustomRelationship": relation.schema_name.startswith("new_"),
+        "MetadataId": relation.metadata_id,
+    }
+
+
+def key_id(table: Table, name: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"{table.definition.name}/key/{name}"))
 
 
 def keys(table: Table) -> list[dict[str, Any]]:
@@ -154,36 +173,12 @@ def keys(table: Table) -> list[dict[str, Any]]:
             "SchemaName": key.name,
             "EntityLogicalName": table.definition.name,
             "KeyAttributes": list(key.columns),
-            "EntityKeyIndexStatus": "Active",
-            "MetadataId": str(uuid5(NAMESPACE_URL, f"{table.definition.name}/{key.name}")),
+            "EntityKeyIndexStatus": key.status,
+            "DisplayName": label(key.name),
+            "MetadataId": key_id(table, key.name),
         }
         for key in table.definition.keys
     ]
-
-
-_CONDITION = re.compile(
-    r"""(?P<name>\w+)(?:/Value)?\s+(?P<operator>eq|ne)\s+
-    (?:'(?P<text>[^']*)' | Microsoft\.Dynamics\.CRM\.\w+'(?P<enum>[^']*)' | (?P<word>\w+))""",
-    re.VERBOSE,
-)
-
-
-def select_where(items: Iterable[dict[str, Any]], condition: str | None) -> list[dict[str, Any]]:
-    """`$filter` on metadata: comparisons joined by `and`."""
-    if not condition:
-        return list(items)
-    wanted = [(m["name"], m["operator"] == "eq", _constant(m)) for m in _CONDITION.finditer(condition)]
-    return [item for item in items if all((_bare(item.get(name)) == value) is same for name, same, value in wanted)]
-
-
-def _constant(match: re.Match[str]) -> Any:
-    if match["word"] is not None:
-        return {"true": True, "false": False, "null": None}.get(match["word"], match["word"])
-    return match["text"] if match["text"] is not None else match["enum"]
-
-
-def _bare(value: Any) -> Any:
-    return value["Value"] if isinstance(value, dict) and "Value" in value else value
 
 
 def project(item: Mapping[str, Any], select: str | None) -> dict[str, Any]:

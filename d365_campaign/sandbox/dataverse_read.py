@@ -1,22 +1,21 @@
 """Reading Dataverse rows: pages, paging cookies, delta pages, counts and the JSON of a row."""
 
-import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
 from operator import itemgetter
 from typing import Any
-from urllib.parse import quote, unquote
-from xml.sax.saxutils import quoteattr
 
 import orjson
 
+from .dataverse_cookie import Cookie
 from .dataverse_errors import BAD_REQUEST, DataverseError, unknown_property
 from .dataverse_filter import Filter, parse_filter
 from .dataverse_schema import Column
-from .dataverse_state import DataverseState, Row, Table
+from .dataverse_state import DataverseState
+from .dataverse_table import Row, Table
 from .dataverse_values import Reference
 
 COUNT_LIMIT = 5000
@@ -26,55 +25,6 @@ PAGE_CACHE_BYTES = 128 * 1024 * 1024
 FORMATTED = "@OData.Community.Display.V1.FormattedValue"
 LOOKUP_TABLE = "@Microsoft.Dynamics.CRM.lookuplogicalname"
 NAVIGATION = "@Microsoft.Dynamics.CRM.associatednavigationproperty"
-
-
-@dataclass(frozen=True, slots=True)
-class Cookie:
-    """Where the next page starts; travels as `$skiptoken` in the documented paging-cookie form."""
-
-    page: int = 1
-    last: str = ""
-    """Primary key of the last row served."""
-    position: int = 0
-    """Rows served so far (with `$orderby`), or the last version served (delta)."""
-    tracking: bool = False
-    since: int | None = None
-    """The version a delta call started from; None outside delta calls."""
-    in_deletions: bool = False
-    as_of: int = 0
-    """The latest row version when the load began."""
-
-    def encode(self, primary_id: str) -> str:
-        inner = (
-            f'<cookie page="{self.page}" position="{self.position}" since="{"" if self.since is None else self.since}" '
-            f'deletions="{int(self.in_deletions)}" asof="{self.as_of}">'
-            f'<{primary_id} last="{{{self.last.upper()}}}" first="" /></cookie>'
-        )
-        twice = quote(quote(inner, safe=""), safe="")
-        outer = f'<cookie pagenumber="{self.page}" pagingcookie={quoteattr(twice)} istracking="{self.tracking}" />'
-        return quote(outer, safe="")
-
-    @staticmethod
-    def decode(text: str) -> "Cookie":
-        outer = re.fullmatch(
-            r'<cookie pagenumber="(\d+)" pagingcookie="([^"]*)" istracking="(True|False)" />', text.strip()
-        )
-        inner = outer and re.fullmatch(
-            r'<cookie page="(\d+)" position="(\d+)" since="(\d*)" deletions="([01])" asof="(\d+)">'
-            r'<\w+ last="\{([^}]*)\}" first="" /></cookie>',
-            unquote(unquote(outer[2])),
-        )
-        if outer is None or inner is None:
-            raise DataverseError("0x80040203", "Malformed XML in the Paging Cookie")
-        return Cookie(
-            page=int(inner[1]),
-            last=inner[6].lower(),
-            position=int(inner[2]),
-            tracking=outer[3] == "True",
-            since=int(inner[3]) if inner[3] else None,
-            in_deletions=inner[4] == "1",
-            as_of=int(inner[5]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +162,27 @@ class ListQuery:
     page_size: int
     cookie: Cookie
     tracking: bool
+    state: DataverseState
+    where: Callable[[Row], bool] | None = None
+    """A condition besides `$filter`, such as belonging to one parent."""
 
     def filter(self) -> Filter | None:
         text = self.options.get("$filter")
         aliases = {name: value for name, value in self.options.items() if name.startswith("@")}
-        return parse_filter(text, self.table, aliases) if text else None
+        wanted = parse_filter(text, self.state, self.table, aliases) if text else None
+        where = self.where
+        if where is None:
+            return wanted
+        if wanted is None:
+            return Filter(where)
+        matches = wanted.matches
+        return Filter(lambda row: where(row) and matches(row), wanted.modified_since)
+
+    def selected(self) -> frozenset[int] | None:
+        """The columns whose changes count in a delta; None for all."""
+        if self.state.settings.delta_unselected_changes or not self.options.get("$select"):
+            return None
+        return frozenset(Selection.of(self.options["$select"], self.table).indexes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +218,7 @@ def list_page(query: ListQuery) -> Page:
 
 def _ordered_page(query: ListQuery) -> Page:
     top = int(query.options["$top"]) if "$top" in query.options else None
-    rows = sort_rows(query.table, list(matching(query.table, query.filter())), query.options["$orderby"])
+    rows = sort_rows(query.state, query.table, list(matching(query.table, query.filter())), query.options["$orderby"])
     start = query.cookie.position
     page = rows[start : start + min(query.page_size, query.page_size if top is None else top)]
     end = start + len(page)
@@ -261,20 +227,41 @@ def _ordered_page(query: ListQuery) -> Page:
     return Page(page, replace(query.cookie, page=query.cookie.page + 1, position=end, last=page[-1].id))
 
 
-def sort_rows(table: Table, rows: list[Row], order: str) -> list[Row]:
-    """Sort by the last key first, so that earlier keys win; nulls come first, as in SQL Server."""
+def sort_rows(state: DataverseState, table: Table, rows: list[Row], order: str) -> list[Row]:
+    """Sort by the last key first, so that earlier keys win; nulls come first, as in SQL Server.
+
+    Lookups sort by the name of the row they point to ("Order rows using OData").
+    """
     for part in reversed(order.split(",")):
         name, _, direction = part.strip().partition(" ")
-        index = table.by_property.get(name)
-        if index is None:
-            raise unknown_property(name, table.definition.name)
-        rows.sort(key=lambda row: _sort_key(row.values[index]), reverse=direction.strip() == "desc")
+        value = _sort_value(state, table, name)
+        rows.sort(key=lambda row: _sort_key(value(row)), reverse=direction.strip() == "desc")
     return rows
 
 
+def _sort_value(state: DataverseState, table: Table, path: str) -> Callable[[Row], Any]:
+    name, _, rest = path.partition("/")
+    if rest and name in table.navigation:
+        column, target = table.navigation[name]
+        index, further = table.position[column.name], _sort_value(state, state.table(target), rest)
+        rows = state.table(target).rows
+
+        def beyond(row: Row) -> Any:
+            value = row.values[index]
+            found = rows.get(value.id) if isinstance(value, Reference) and value.table == target else None
+            return further(found) if found else None
+
+        return beyond
+    at = table.by_property.get(path)
+    if at is None:
+        raise unknown_property(path, table.definition.name)
+    position = at
+    if table.columns[at].is_lookup:
+        return lambda row: None if (value := row.values[position]) is None else _primary_name(state, value)
+    return lambda row: row.values[position]
+
+
 def _sort_key(value: Any) -> tuple[bool, Any]:
-    if isinstance(value, Reference):
-        value = value.id
     return (value is not None, value.casefold() if isinstance(value, str) else 0 if value is None else value)
 
 
@@ -295,6 +282,9 @@ def delta_page(query: ListQuery) -> Page:
     since = cookie.since or 0
     reached = cookie.position or since
     rows = [] if cookie.in_deletions else query.table.changed_after(reached)
+    selected = query.selected()
+    if selected is not None:
+        rows = [row for row in rows if query.table.changed_in(row, selected, since)]
     page = rows[: query.page_size]
     if len(rows) > len(page):
         return Page(page, replace(cookie, page=cookie.page + 1, position=page[-1].version))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 NONE, REQUIRED, SYSTEM_REQUIRED = "None", "ApplicationRequired", "SystemRequired"
 LOOKUP_TYPES = frozenset({"Lookup", "Customer", "Owner"})
@@ -34,6 +34,18 @@ class Column:
     updatable: bool = True
     default: Any = None
     label: str = ""
+    attribute_of: str = ""
+    """For Virtual columns: the column each accompanies, as `gendercodename` does `gendercode`."""
+
+    def __post_init__(self) -> None:
+        if self.type == "Virtual" and self.options:
+            # Metadata calls a choice of several values Virtual as well; only that kind has options and values.
+            object.__setattr__(self, "type", "MultiSelectPicklist")
+
+    @property
+    def stored(self) -> bool:
+        """Virtual columns are no properties of rows ("Query table definitions using the Web API")."""
+        return self.type != "Virtual"
 
     @property
     def is_lookup(self) -> bool:
@@ -65,6 +77,12 @@ class Column:
 class AlternateKey:
     name: str
     columns: tuple[str, ...]
+    status: Literal["Active", "Pending", "Failed"] = "Active"
+
+    @property
+    def active(self) -> bool:
+        """Only active keys address rows and are unique ("Work with alternate keys")."""
+        return self.status == "Active"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,11 @@
-"""Tables, rows, row versions and change tracking of the Dataverse stand-in. No HTTP here.
+"""Tables, row versions, transactions and change tracking of the Dataverse stand-in. No HTTP here."""
 
-Rows of a table stand in the order of their last change: a change moves a row to the end. Both "what changed since
-version v" and "modified since" then read only the tail.
-"""
-
-import random
 import threading
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from .clock import Clock
 from .dataverse_errors import (
@@ -22,148 +16,14 @@ from .dataverse_errors import (
     does_not_exist,
     unknown_segment,
 )
-from .dataverse_schema import DEFAULT_TABLES, Column, TableDefinition
+from .dataverse_schema import DEFAULT_TABLES, TableDefinition
+from .dataverse_table import Row, Table
 from .dataverse_values import Reference, guid, stored
 from .settings import Settings
 
 SYSTEM_USER = Reference("systemuser", "9a3c1f60-0000-4000-8000-000000000001")
 CURRENCY = Reference("transactioncurrency", "9a3c1f60-0000-4000-8000-0000000000c1")
 _TOKEN_STAMP = "%m/%d/%Y %H:%M:%S"
-
-
-class Row:
-    """One row; `values` follow the table's columns by position."""
-
-    __slots__ = ("id", "values", "version")
-
-    def __init__(self, row_id: str, values: list[Any], version: int) -> None:
-        self.id, self.values, self.version = row_id, values, version
-
-    @property
-    def etag(self) -> str:
-        return f'W/"{self.version}"'
-
-
-class Table:
-    """Rows of one table with the indexes that reading and tracking need."""
-
-    def __init__(self, definition: TableDefinition) -> None:
-        self.definition = definition
-        self.columns = definition.all_columns
-        self.metadata_id = str(UUID(int=random.Random(definition.name).getrandbits(128), version=4))
-        self.position = {column.name: index for index, column in enumerate(self.columns)}
-        self.by_property = {column.property_name: index for index, column in enumerate(self.columns)}
-        self.navigation = {
-            name: (column, target) for column in self.columns for name, target in column.navigation_properties.items()
-        }
-        self.rows: dict[str, Row] = {}
-        self.deletions: dict[str, int] = {}
-        self.expired_before = 0
-        self._ids: list[str] = []
-        self._ids_sorted = True
-        self._keys: dict[tuple[str, ...], dict[tuple[Any, ...], str]] = {key.columns: {} for key in definition.keys}
-
-    @property
-    def ids(self) -> list[str]:
-        """All primary keys in their order, the order of lists without `$orderby`."""
-        if not self._ids_sorted:
-            self._ids.sort()
-            self._ids_sorted = True
-        return self._ids
-
-    def column(self, name: str) -> Column:
-        return self.columns[self.position[name]]
-
-    def put(self, row: Row) -> None:
-        """Store a new or changed row as the latest change."""
-        if self.rows.pop(row.id, None) is None:
-            self.deletions.pop(row.id, None)
-            insort(self.ids, row.id)
-        self.rows[row.id] = row
-        row.values[self.position["versionnumber"]] = row.version
-        for columns, index in self._keys.items():
-            index[self._key_of(row, columns)] = row.id
-
-    def put_many(self, rows: Sequence[Row]) -> None:
-        """Store new rows at once; their keys are sorted when next asked for."""
-        position = self.position["versionnumber"]
-        for row in rows:
-            row.values[position] = row.version
-            self.rows[row.id] = row
-            self.deletions.pop(row.id, None)
-            for columns, index in self._keys.items():
-                index[self._key_of(row, columns)] = row.id
-        self._ids.extend(row.id for row in rows)
-        self._ids_sorted = False
-
-    def remove(self, row: Row, version: int) -> None:
-        del self.rows[row.id]
-        del self.ids[bisect_left(self.ids, row.id)]
-        self.forget_keys(row)
-        self.deletions[row.id] = version
-
-    def forget_keys(self, row: Row) -> None:
-        for columns, index in self._keys.items():
-            key = self._key_of(row, columns)
-            if index.get(key) == row.id:
-                del index[key]
-
-    def find(self, columns: tuple[str, ...], values: tuple[Any, ...]) -> str | None:
-        return self._keys[columns].get(tuple(_folded(value) for value in values))
-
-    def taken_key(self, row_id: str, values: list[Any]) -> tuple[str, ...] | None:
-        """The alternate key whose values another row already has."""
-        for columns, index in self._keys.items():
-            key = tuple(_folded(values[self.position[name]]) for name in columns)
-            if None not in key and index.get(key, row_id) != row_id:
-                return columns
-        return None
-
-    def ids_after(self, row_id: str) -> int:
-        """Position of the first primary key above *row_id*."""
-        return bisect_right(self.ids, row_id) if row_id else 0
-
-    def in_order(self, after: str) -> Iterator[Row]:
-        """Rows in primary-key order, those above *after*."""
-        return (self.rows[row_id] for row_id in islice(self.ids, self.ids_after(after), None))
-
-    def changed_after(self, version: int) -> list[Row]:
-        """Rows with a later version, earliest first."""
-        tail = []
-        for row in reversed(self.rows.values()):
-            if row.version <= version:
-                break
-            tail.append(row)
-        return tail[::-1]
-
-    def modified_since(self, stamp: str) -> list[Row]:
-        """Rows whose `modifiedon` is *stamp* or later, in primary-key order."""
-        position, tail = self.position["modifiedon"], []
-        for row in reversed(self.rows.values()):
-            if row.values[position] < stamp:
-                break
-            tail.append(row)
-        return sorted(tail, key=lambda row: row.id)
-
-    def deleted_after(self, version: int) -> list[tuple[str, int]]:
-        """Primary key and version of each deletion later than *version*, earliest first."""
-        tail = []
-        for row_id, deleted_at in reversed(self.deletions.items()):
-            if deleted_at <= version:
-                break
-            tail.append((row_id, deleted_at))
-        return tail[::-1]
-
-    def as_dict(self, row: Row) -> dict[str, Any]:
-        values = zip(self.columns, row.values, strict=True)
-        return {column.property_name: value.id if isinstance(value, Reference) else value for column, value in values}
-
-    def _key_of(self, row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
-        return tuple(_folded(row.values[self.position[name]]) for name in columns)
-
-
-def _folded(value: Any) -> Any:
-    return value.casefold() if isinstance(value, str) else value
 
 
 class DataverseState:
@@ -180,12 +40,18 @@ class DataverseState:
         self._version = 1_000_000
         self._initial = tuple(tables)
         self.tables: dict[str, Table] = {}
+        self._undo: list[tuple[Table, str, Row | None, int | None]] | None = None
+        self.jobs: dict[str, bool] = {}
+        """System jobs by id, and whether each is done."""
+        self._later: list[tuple[float, Callable[[], None]]] = []
         self.reset()
 
     def reset(self) -> None:
         """Start again empty. Versions go on rising, so tokens from before are known to be expired."""
         with self.lock:
             self.tables = {}
+            self._later.clear()
+            self.jobs.clear()
             self._version += 1
             for definition in self._initial:
                 self.tables[definition.name] = Table(definition)
@@ -199,9 +65,9 @@ class DataverseState:
             if old is None:
                 return
             table.deletions, table.expired_before = old.deletions, old.expired_before
+            sources = [(old.position.get(column.name), column.default) for column in table.columns]
             for row in old.rows.values():
-                by_name = {column.name: value for column, value in zip(old.columns, row.values, strict=True)}
-                values = [by_name.get(column.name, column.default) for column in table.columns]
+                values = tuple(default if at is None else row.values[at] for at, default in sources)
                 table.put_many([Row(row.id, values, row.version)])
             if self.settings.metadata_change_expires_tokens:
                 self.expire_delta_tokens(definition.name)
@@ -219,7 +85,7 @@ class DataverseState:
             row_values = [column.default for column in table.columns]
             self._assign(table, row_values, values)
             self._complete_new(table, row_id, row_values)
-            self._store(table, Row(row_id, row_values, 0))
+            self._store(table, row_id, row_values)
             return row_id
 
     def update(self, table_name: str, row_id: str, values: Mapping[str, Any]) -> None:
@@ -228,24 +94,59 @@ class DataverseState:
             table = self.table(table_name)
             old = self.row(table_name, row_id)
             row_values = list(old.values)
-            self._assign(table, row_values, values)
-            self._store(table, Row(old.id, row_values, 0), old)
+            written = self._assign(table, row_values, values)
+            self._store(table, old.id, row_values, old, written)
 
     def delete(self, table_name: str, row_id: str) -> None:
         with self.lock:
-            table = self.table(table_name)
-            table.remove(self.row(table_name, row_id), self.next_version())
+            table, row = self.table(table_name), self.row(table_name, row_id)
+            self._note(table, row.id)
+            table.remove(row, self.next_version())
 
     def load(self, table_name: str, rows: Iterable[tuple[str, list[Any]]]) -> None:
         """Insert many complete rows (`Table.columns` order) without validating each value again."""
         with self.lock:
             table, now = self.table(table_name), self.clock.dataverse_stamp()
-            position = table.position["modifiedon"]
+            modified, numbered = table.position["modifiedon"], table.position["versionnumber"]
             made = []
             for row_id, values in rows:
-                values[position] = now
-                made.append(Row(row_id, values, self.next_version()))
+                values[modified], values[numbered] = now, self.next_version()
+                made.append(Row(row_id, tuple(values), values[numbered]))
             table.put_many(made)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing: after an error every row is as before. Row versions used up stay used."""
+        with self.lock:
+            outer, self._undo = self._undo, []
+            done = self._undo
+            try:
+                yield
+            except BaseException:
+                for table, row_id, before, deleted_at in reversed(done):
+                    table.restore(row_id, before, deleted_at)
+                for table in {id(entry[0]): entry[0] for entry in done}.values():
+                    table.in_version_order()
+                done.clear()
+                raise
+            finally:
+                self._undo = outer
+                if outer is not None:
+                    outer.extend(done)
+
+    def run_later(self, seconds: float, job: Callable[[], None]) -> None:
+        """Have *job* done once the clock has moved on, as system jobs are; at once for 0 seconds."""
+        if seconds <= 0:
+            job()
+        else:
+            self._later.append((self.clock.seconds() + seconds, job))
+
+    def run_due(self) -> None:
+        now = self.clock.seconds()
+        due = [job for at, job in self._later if at <= now]
+        self._later = [(at, job) for at, job in self._later if at > now]
+        for job in due:
+            job()
 
     def rows(self, table_name: str) -> list[dict[str, Any]]:
         """All rows by property name, in primary-key order."""
@@ -315,26 +216,44 @@ class DataverseState:
 
     # --- inside
 
-    def _store(self, table: Table, row: Row, old: Row | None = None) -> None:
-        taken = table.taken_key(row.id, row.values)
+    def _store(
+        self,
+        table: Table,
+        row_id: str,
+        row_values: list[Any],
+        old: Row | None = None,
+        written: frozenset[int] | None = None,
+    ) -> None:
+        taken = table.taken_key(row_id, row_values)
         if taken is not None:
             raise DataverseError(DUPLICATE_KEY, f"A record that has the attribute values {', '.join(taken)} exists.")
+        self._note(table, row_id)
         if old is not None:
             table.forget_keys(old)
         for name, parts in table.definition.joined:
-            words = (row.values[table.position[part]] for part in parts)
-            row.values[table.position[name]] = " ".join(word for word in words if word) or None
-        row.values[table.position["modifiedon"]] = self.clock.dataverse_stamp()
-        row.version = self.next_version()
-        table.put(row)
+            words = (row_values[table.position[part]] for part in parts)
+            row_values[table.position[name]] = " ".join(word for word in words if word) or None
+        version = self.next_version()
+        row_values[table.position["modifiedon"]] = self.clock.dataverse_stamp()
+        row_values[table.position["versionnumber"]] = version
+        table.put(Row(row_id, tuple(row_values), version))
+        table.touched.setdefault(row_id, []).append((version, written))
 
-    def _assign(self, table: Table, row_values: list[Any], values: Mapping[str, Any]) -> None:
-        """Set *values*, named by column or by property, converting each."""
+    def _note(self, table: Table, row_id: str) -> None:
+        """Remember how a row was, in case the transaction fails."""
+        if self._undo is not None:
+            self._undo.append((table, row_id, table.rows.get(row_id), table.deletions.get(row_id)))
+
+    def _assign(self, table: Table, row_values: list[Any], values: Mapping[str, Any]) -> frozenset[int]:
+        """Set *values*, named by column or by property, converting each; the positions written."""
+        written = set()
         for name, value in values.items():
             index = table.position.get(name, table.by_property.get(name))
             if index is None:
-                raise _invalid_property(name, table)
+                raise invalid_property(name, table)
             row_values[index] = stored(table.columns[index], value)
+            written.add(index)
+        return frozenset(written)
 
     def _complete_new(self, table: Table, row_id: str, row_values: list[Any]) -> None:
         position = table.position
@@ -346,7 +265,7 @@ class DataverseState:
             row_values[position["transactioncurrencyid"]] = CURRENCY
 
 
-def _invalid_property(name: str, table: Table) -> DataverseError:
+def invalid_property(name: str, table: Table) -> DataverseError:
     return DataverseError(
         "0x0",
         "Error identified in Payload provided by the user for Entity :'"

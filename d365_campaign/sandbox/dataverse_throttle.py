@@ -74,3 +74,11 @@ class Throttle:
             self._admitted.popleft()
         while self._spent and self._spent[0][0] < start:
             self._spent.popleft()
+
+
+def time_text(seconds: float, form: str) -> str:
+    """The execution time left, in the form a setting chooses: no page shows it."""
+    if form == "seconds":
+        return f"{seconds:,.2f}"
+    hours, rest = divmod(max(0.0, seconds), 3600)
+    return f"{int(hours):02d}:{int(rest // 60):02d}:{rest % 60:010.7f}"

@@ -15,10 +15,12 @@ from .dataverse_errors import (
     DataverseError,
     does_not_exist,
 )
-from .dataverse_state import DataverseState, Row, Table
+from .dataverse_state import DataverseState, invalid_property
+from .dataverse_table import Row, Table
 from .dataverse_values import Reference, guid
 
 _KEY_PART = re.compile(r"\s*(\w+)\s*=\s*('(?:[^']|'')*'|[^,']+)\s*(?:,|$)")
+_UNSAFE = re.compile(r"[/<>*%&:\\?+]")
 _BIND = re.compile(r"^(?:https?://[^/]+/api/data/v9\.\d)?/?(\w+)\((.+)\)$")
 
 
@@ -55,6 +57,17 @@ class Address:
         raise does_not_exist(self.table.definition.name, str(self.id))
 
 
+def address_in_url(table: Table, key: str) -> Address:
+    """An address from a path. Some characters of key values never survive there ("Work with alternate keys")."""
+    address = Address(table, key)
+    for value in address.values.values():
+        if isinstance(value, str) and _UNSAFE.search(value):
+            raise DataverseError(
+                BAD_REQUEST, "A potentially dangerous Request.Path value was detected from the client."
+            )
+    return address
+
+
 def _key_values(table: Table, key: str) -> dict[str, Any]:
     values, at = dict[str, Any](), 0
     while at < len(key):
@@ -74,7 +87,7 @@ def _literal(text: str) -> Any:
 
 def _declared_key(table: Table, values: Mapping[str, Any]) -> tuple[str, ...]:
     for key in table.definition.keys:
-        if set(key.columns) == set(values):
+        if key.active and set(key.columns) == set(values):
             return key.columns
     raise _invalid_key(table)
 
@@ -91,20 +104,24 @@ def values_of(state: DataverseState, table: Table, body: Mapping[str, Any], crea
         if name.endswith("@odata.bind"):
             column, reference = _bound(state, table, name.removesuffix("@odata.bind"), value)
             values[column] = reference
-        elif not name.startswith("@") and "@" not in name:
-            values[name] = _writable(table, name, value, creating)
+        elif "@" in name:
+            continue
+        elif value is None and name in table.navigation and state.settings.null_lookup_in_body == "clear":
+            values[table.navigation[name][0].name] = None
+        else:
+            values[name] = _writable(table, name, value)
+    if creating and state.settings.state_on_create == "ignore":
+        return {name: value for name, value in values.items() if name not in ("statecode", "statuscode")}
     return values
 
 
-def _writable(table: Table, name: str, value: Any, creating: bool) -> Any:
+def _writable(table: Table, name: str, value: Any) -> Any:
     index = table.by_property.get(name)
     column = table.columns[index] if index is not None else None
     if column is None or column.is_lookup:
         if name in table.navigation:
-            if value is None:
-                return None
             raise _undeclared(name, table)
-        raise _invalid_property(name, table)
+        raise invalid_property(name, table)
     if value is None and column.required == "SystemRequired":
         raise DataverseError("0x80040200", f"The required field '{name}' is missing.")
     return value
@@ -126,21 +143,22 @@ def _bound(state: DataverseState, table: Table, name: str, target: Any) -> tuple
     return column.name, Reference(target_table, Address(found, address[2]).existing().id)
 
 
+def row_address(state: DataverseState, url: str, table: Table) -> Address:
+    """The row of *table* that an `@odata.id` names, absolute or relative; it may not exist yet."""
+    match = _BIND.match(url)
+    if match is None:
+        raise DataverseError(PAYLOAD, "A reference needs the address of a row in '@odata.id'.")
+    if state.table_of_set(match[1]) is not table:
+        raise DataverseError(BAD_REQUEST, f"'{match[1]}' is not the entity set of '{table.definition.name}'.")
+    return Address(table, match[2])
+
+
 def _undeclared(name: str, table: Table) -> DataverseError:
     return DataverseError(
         PAYLOAD,
         f"An error occurred while validating input parameters: An undeclared property '{name}' which only has "
         "property annotations in the payload but no property value was found in the payload. Table: "
         f"{table.definition.name}.",
-    )
-
-
-def _invalid_property(name: str, table: Table) -> DataverseError:
-    return DataverseError(
-        "0x0",
-        f"Error identified in Payload provided by the user for Entity :'{table.definition.entity_set}', For more "
-        "information on this error please follow this help link. InnerException : "
-        f"Invalid property '{name}' was found in entity 'Microsoft.Dynamics.CRM.{table.definition.name}'.",
     )
 
 

@@ -91,6 +91,11 @@ class Gateway:
     async def _ask(self, scope: Scope, receive: Receive) -> Held:
         held = Held()
         await self._app(scope, receive, held.collect)
+        return self._dated(held)
+
+    def _dated(self, held: Held) -> Held:
+        """`Date` tells the sandbox's time, so that a client sees an advanced clock wherever it looks."""
+        held.set_header(b"date", format_datetime(self._clock.now(), usegmt=True).encode())
         return held
 
     async def _misbehave(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +105,7 @@ class Gateway:
             return
         if fault.answers_itself:
             await _drain(receive)
-            held = _invented(fault)
+            held = self._dated(_invented(fault))
         else:
             held = await self._ask(scope, receive)
         if fault.lose_answer:

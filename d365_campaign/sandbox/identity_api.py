@@ -49,7 +49,9 @@ class EntraApi:
         form = _form(request, body)
         self._check(request.path_params["tenant"], form)
         lifetime = self._settings.entra_token_seconds
-        answer = {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime}
+        answer: dict[str, object] = {"token_type": "Bearer", "expires_in": lifetime}
+        if self._settings.entra_ext_expires_in:
+            answer["ext_expires_in"] = lifetime
         return json_response(answer | {"access_token": self._tokens.issue(lifetime)})
 
     def _check(self, tenant: str, form: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """The running sandbox: four systems over HTTPS, each on its own port, in one event loop."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -165,6 +166,9 @@ class Sandbox:
             server_header=False,
             ws="none",
             timeout_keep_alive=60,
+            timeout_graceful_shutdown=1,
+            date_header=False,
+            proxy_headers=False,
         )
         config.load()
         config.ssl = _certificates(directory / "ca.pem")
@@ -231,6 +235,8 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
+        # The aborted connections must have heard of it, or cancelled answers count as faulty ones.
+        await asyncio.sleep(0.05)
         for task in list(self.server_state.tasks):
             task.cancel()
         await super().shutdown(sockets)
@@ -243,7 +249,9 @@ class _ByPort:
         self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._apps[scope["server"][1]](scope, receive, send)
+        # Stopping cancels answers still under way, such as slow drips; their connections are gone already.
+        with suppress(asyncio.CancelledError):
+            await self._apps[scope["server"][1]](scope, receive, send)
 
 
 class _AdminBeside:

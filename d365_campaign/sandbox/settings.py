@@ -13,8 +13,44 @@ class Settings:
     entra_token_seconds: int = 3599
     ims_token_seconds: int = 86399
 
+    entra_ext_expires_in: bool = True
+
     # Dataverse
     max_page_size: int = 5000
+    oversized_page: Literal["cap", "refuse"] = "cap"
+    """What happens to an `odata.maxpagesize` above the maximum."""
+    count_segment_capped: bool = False
+    """Whether `/$count` stops at 5,000 as `$count=true` does."""
+    count_segment_bom: bool = False
+    track_every_page: bool = False
+    """Whether a load with change tracking ends without a delta link unless `Prefer` comes with each page."""
+    delta_unselected_changes: bool = True
+    """Whether a change of columns that were not selected makes a row appear in a delta."""
+    empty_delta_link: bool = True
+    """Whether a delta call that finds nothing answers with a new delta link."""
+    unauthorized_body: Literal["empty", "json"] = "empty"
+    expired_token_status: Literal[400, 410] = 400
+    missing_key_status: Literal[404, 400] = 404
+    duplicate_key_status: Literal[412, 400] = 412
+    null_lookup_in_body: Literal["clear", "refuse"] = "clear"
+    state_on_create: Literal["set", "ignore"] = "set"
+    application_user: bool = True
+    """False: the token is valid but its application has no user in the environment."""
+    change_tracking_privilege: bool = True
+    """False: the user may not read the whole table, so change tracking is refused."""
+    affinity_cookie: bool = True
+    time_remaining_format: Literal["seconds", "timespan"] = "seconds"
+    batch_failure_status: Literal["of_the_part", "400"] = "of_the_part"
+    """Status of a whole batch that stopped at a failure."""
+    batch_counts: Literal["parts", "operations"] = "parts"
+    """Whether a change set counts once towards the limit of 1,000, or each of its operations."""
+    failed_change_set: Literal["single_part", "nested"] = "single_part"
+    bulk_messages_missing: tuple[str, ...] = ()
+    """Tables that know no CreateMultiple, UpdateMultiple and UpsertMultiple."""
+    bulk_delete_seconds: float = 0.0
+    """How long a BulkDelete job waits before it runs, on the sandbox's clock."""
+    key_activation_seconds: float = 0.0
+    """How long a new alternate key is Pending, on the sandbox's clock."""
     delta_token_time: Literal["load_start", "load_end"] = "load_end"
     """Which moment the delta token of an initial load stands for. `load_end` loses rows that change on pages
     already read, as users report (powerapps-docs #3862)."""
@@ -48,6 +84,22 @@ class Settings:
     """0 means unlimited; above the rate the gateway answers 429050."""
     campaign_retry_after_seconds: int = 1
     campaign_latency_seconds: float = 0.0
+    deleted_pkey_status: Literal[404, 500] = 404
+    """Answer to a well-formed PKey whose record is gone."""
+    count_inline: bool = False
+    """Whether a list that fits on one page shows `count.value` beside `count.href`."""
+    line_count_maximum: int = 0
+    """Largest page `_lineCount` may ask for; 0 means any. Larger ones are capped."""
+    href_pkeys_differ: bool = False
+    """Whether hrefs name a record by a longer PKey than its `PKey` field shows."""
+    raw_keys_in_links: bool = True
+    """Whether `{"orgUnit": {"PKey": "name"}}` may hold a business key."""
+    privacy_data_member: Literal["gdprRequestData", "privacyRequestData"] = "privacyRequestData"
+    privacy_request_seconds: float = 0.0
+    """How long a privacy request stays `new`, on the sandbox's clock."""
+    signal_seconds: int = 600
+    """How long a signal activity takes no second signal."""
+    transactional_events: tuple[str, ...] = ("EVTcartAbandonment",)
 
     def update(self, changes: Mapping[str, Any]) -> None:
         """Take over *changes*; refuse all of them when a name or a value does not fit."""

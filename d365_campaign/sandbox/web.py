@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 
 Answer = Callable[[Request, bytes], Response]
 """A handler: the request and its body, already read. It runs under the lock and never waits."""
@@ -54,6 +54,35 @@ def _route(path: str, answers: dict[str, Answer], lock: threading.RLock, guard: 
                 return refusal.response
 
     return Route(path, endpoint, methods=list(answers))
+
+
+class WrongVerb(Exception):
+    """The path leads somewhere, but not with this verb."""
+
+
+class Dispatcher:
+    """Finds an answer without the event loop, so that requests inside a `$batch` take the same way as others."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        by_path: dict[str, dict[str, Answer]] = {}
+        for rule in rules:
+            by_path.setdefault(rule.path, {})[rule.method] = rule.answer
+        self._paths = [(*compile_path(path), answers) for path, answers in by_path.items()]
+
+    def find(self, method: str, path: str) -> tuple[Answer, dict[str, Any]] | None:
+        """The first rule that fits path and verb, with the path's parameters; None for unknown paths."""
+        known = False
+        for pattern, _, convertors, answers in self._paths:
+            match = pattern.match(path)
+            if match is None:
+                continue
+            answer = answers.get("GET" if method == "HEAD" else method)
+            if answer is not None:
+                return answer, {name: convertors[name].convert(text) for name, text in match.groupdict().items()}
+            known = True
+        if known:
+            raise WrongVerb(method)
+        return None
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
