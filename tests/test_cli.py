@@ -101,9 +101,7 @@ def test_plan_shows_cost_and_sync_writes_it(checkout: Path, sandbox_of: dict[str
     assert json.loads(run(checkout, "plan", "--json").stdout)["contact"]["engine_calls"] == 0
 
 
-def test_a_second_rehearsal_does_not_take_the_first_ones_state_away(
-    checkout: Path, sandbox_of: dict[str, Any]
-) -> None:
+def test_a_second_rehearsal_does_not_take_the_first_ones_state_away(checkout: Path, sandbox_of: dict[str, Any]) -> None:
     ended = run(checkout, "demo")
     assert ended.returncode == 1
     assert f"process {sandbox_of['pid']}" in ended.stderr
