@@ -12,7 +12,7 @@ from d365_campaign.mapping import BoundMapping
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.table_store import STATE, TableStore
 
-# Small commits would otherwise rewrite the last row group again and again; the log is folded in when the file is closed.
+# Small commits would otherwise rewrite the last row group again and again; closing the file folds the log in.
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "preserve_insertion_order": "false",
     "checkpoint_threshold": "256MB",
