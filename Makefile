@@ -37,7 +37,7 @@ crash: $(READY)  ## kill syncs at random moments; ROUNDS=200
 
 # Needs uv (`pip install uv`); `requirements.lock` holds hashes for all platforms and no addresses.
 lock:
-	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --upgrade \
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --extra dev --upgrade \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean:

@@ -18,8 +18,8 @@ from d365_campaign.field_types import CAMPAIGN_DUCKDB, EMPTY_SQL
 from d365_campaign.mapping import BoundField, BoundMapping, duckdb_type
 from d365_campaign.schemas import SourceColumn
 
-# The full read and the page that a row came with. Pages count up for ever, so the rows of the last few stand together at
-# the table's end: what was touched since the last plan is found there, and the rest of a large table is not looked at.
+# The full read and the page that a row came with. Pages count up for ever, so the rows of the last few stand together
+# at the end: what was touched since the last plan is found there, and the rest of a large table is not looked at.
 GENERATION, PAGE = "_generation", "_page"
 
 
