@@ -39,6 +39,8 @@ crash: $(READY)  ## kill syncs at random moments; ROUNDS=200
 lock:
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --extra dev --upgrade \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --upgrade \
+	  --custom-compile-command "make lock" benchmarks/dlt/requirements.in -o benchmarks/dlt/requirements.lock
 
 clean:
 	rm -rf .venv .local build *.egg-info

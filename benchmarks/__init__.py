@@ -1,0 +1,1 @@
+"""How fast the product is, held against the bare engine under it: `make bench`."""
