@@ -130,6 +130,7 @@ def _plan_metadata(planned: Plan) -> columns.Metadata:
         "unchanged": summary.unchanged,
         "refused": summary.refused,
         "engine_calls": summary.engine_calls,
+        "engine_calls_adobe": planned.engine_calls_adobe,
         "compared_everything": summary.full,
         "busiest_fields": dg.MetadataValue.json(dict(planned.busiest_fields)),
         "sample_keys": dg.MetadataValue.json(dict(planned.sample_keys)),

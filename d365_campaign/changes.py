@@ -162,12 +162,14 @@ class ChangeSummary:
 class Plan:
     """The open change set, and what is worth knowing before it is written.
 
-    *mirrored* is how many records Campaign is known to hold, *busiest_fields* the number of open updates by Campaign
-    field, most first, *sample_keys* a few keys by kind of change.
+    *mirrored* is how many records Campaign is known to hold, *engine_calls_adobe* what Adobe's own integration spends
+    on what Dynamics reported since the last sync, *busiest_fields* the number of open updates by Campaign field, most
+    first, *sample_keys* a few keys by kind of change.
     """
 
     summary: ChangeSummary
     mirrored: int
+    engine_calls_adobe: int
     busiest_fields: Mapping[str, int]
     sample_keys: Mapping[str, Sequence[str]]
 

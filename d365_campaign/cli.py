@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,16 @@ from d365_campaign import config, rehearsal
 from d365_campaign.errors import SyncError
 
 COLUMNS = ("inserted", "updated", "deleted", "unchanged", "refused", "engine_calls", "engine_calls_adobe", "seconds")
+PLANNED = (
+    "to_insert",
+    "to_adopt",
+    "to_update",
+    "to_delete",
+    "unchanged",
+    "refused",
+    "engine_calls",
+    "engine_calls_adobe",
+)
 DEMO_CONTACTS = 1000
 NEXT = """
 What to look at next:
@@ -68,12 +78,7 @@ def plan(table: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({_table(name): _planned(made) for name, made in found.items()}, indent=2))
         return
-    shown = Table(title="Plan")
-    for heading in ("table", "insert", "adopt", "update", "delete", "unchanged", "refused", "engine calls"):
-        shown.add_column(heading, justify="left" if heading == "table" else "right")
-    for name, made in found.items():
-        numbers = ("to_insert", "to_adopt", "to_update", "to_delete", "unchanged", "refused", "engine_calls")
-        shown.add_row(_table(name), *(f"{made[number]:,}" for number in numbers))
+    shown = _numbers("Plan", PLANNED, {_table(name): made for name, made in found.items()})
     console = Console()
     console.print(shown)
     for name, made in found.items():
@@ -97,7 +102,7 @@ def sync(table: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(done, indent=2))
     else:
-        Console().print(_summaries("Sync", {"": done}))
+        Console().print(_numbers("Sync", COLUMNS, done))
     if any(numbers["refused"] or numbers["backlog"] for numbers in done.values()):
         sys.exit(1)
 
@@ -115,8 +120,9 @@ def demo(as_json: bool) -> None:
         click.echo(json.dumps({"syncs": [_columns_of(first), _columns_of(second)]}))
         return
     console = Console()
-    changes = "10 changed, 5 added, 2 deleted"
-    console.print(_summaries("Dynamics 365 to Adobe Campaign", {"first sync": first, changes: second}))
+    syncs = {"first sync": first, "10 changed, 5 added, 2 deleted": second}
+    columns = {f"{table}\n{label}": numbers for label, done in syncs.items() for table, numbers in done.items()}
+    console.print(_numbers("Dynamics 365 to Adobe Campaign", COLUMNS, columns))
     console.print(NEXT, highlight=False)
 
 
@@ -201,24 +207,22 @@ def _columns_of(done: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, An
 
 
 def _planned(made: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("to_insert", "to_adopt", "to_update", "to_delete", "unchanged", "refused", "engine_calls")
-    return {name: made[name] for name in (*names, "busiest_fields", "sample_keys")}
+    return {name: made[name] for name in (*PLANNED, "busiest_fields", "sample_keys")}
 
 
 def _table(asset: str) -> str:
     return asset.partition("/")[2]
 
 
-def _summaries(title: str, syncs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
-    """A column for each sync of each table, a row for each number."""
-    columns = [(label, table, numbers) for label, tables in syncs.items() for table, numbers in tables.items()]
+def _numbers(title: str, names: Sequence[str], columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A column for each of *columns*, a row for each of *names*."""
     shown = Table(title=title)
     shown.add_column("")
-    for label, table, _ in columns:
-        shown.add_column(f"{table}\n{label}".strip(), justify="right")
-    for name in COLUMNS:
-        heading = {"engine_calls_adobe": "by Adobe's own scheme"}.get(name, name.replace("_", " "))
-        shown.add_row(heading, *(f"{numbers[name]:,}" for _, _, numbers in columns))
+    for heading in columns:
+        shown.add_column(heading, justify="right")
+    for name in names:
+        label = {"engine_calls_adobe": "by Adobe's own scheme"}.get(name, name.replace("_", " "))
+        shown.add_row(label, *(f"{numbers[name]:,}" for numbers in columns.values()))
     return shown
 
 

@@ -92,7 +92,7 @@ def test_demo_never_uses_another_configuration(checkout: Path, monkeypatch: pyte
 
 def test_plan_shows_cost_and_sync_writes_it(checkout: Path, sandbox_of: dict[str, Any]) -> None:
     planned = json.loads(run(checkout, "plan", "contact", "--json").stdout)["contact"]
-    assert (planned["to_insert"], planned["engine_calls"]) == (20, 20)
+    assert (planned["to_insert"], planned["engine_calls"], planned["engine_calls_adobe"]) == (20, 20, 20)
     assert len(planned["sample_keys"]["insert"]) == 5
     shown = run(checkout, "plan")
     assert re.search(r"contact.*20.*20", shown.stdout)

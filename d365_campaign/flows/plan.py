@@ -21,4 +21,6 @@ def plan(store: TableStore, target: RecordTarget, *, everything: bool = False) -
         found = store.note_existing(target.keys())
         log.info("%s: Campaign holds %d records with a key before the first write", store.table.name, found)
     summary = store.plan(everything=everything)
-    return Plan(summary, store.mirrored(), store.busiest_fields(), store.sample_keys(SAMPLE_KEYS))
+    return Plan(
+        summary, store.mirrored(), store.engine_calls_adobe, store.busiest_fields(), store.sample_keys(SAMPLE_KEYS)
+    )

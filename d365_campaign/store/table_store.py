@@ -211,15 +211,20 @@ class TableStore:
             for statement in [*compare, *doubt, *sql.release_changed_rejects(self.table)]:
                 self._run(statement)
             adobe = self._rows(sql.adobe_engine_calls(self.table))[0][0]
-            self._set("engine_calls_adobe", int(self._state("engine_calls_adobe")) + int(adobe))
+            self._set("engine_calls_adobe", self.engine_calls_adobe + int(adobe))
             self._run(f"truncate {self._relation('touched')}")
             self._set("planned_page", self._state("pages"))
             self._set("compare_everything", False)
         return replace(self.summary(), full=full)
 
+    @property
+    def engine_calls_adobe(self) -> int:
+        """What Adobe's scheme would have spent on what was planned since the last sync."""
+        return int(self._state("engine_calls_adobe"))
+
     def take_adobe_engine_calls(self) -> int:
-        """What Adobe's scheme would have spent since this was last asked."""
-        spent = int(self._state("engine_calls_adobe"))
+        """The same, counted from now on anew."""
+        spent = self.engine_calls_adobe
         with self._transaction():
             self._set("engine_calls_adobe", 0)
         return spent
