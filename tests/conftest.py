@@ -7,6 +7,9 @@ import dagster as dg
 import pytest
 
 from d365_campaign.sandbox import Sandbox
+from d365_campaign.store.staging import Staging, open_staging
+from d365_campaign.store.table_store import TableStore
+from tests.builders import bound
 from tests.integration import Integration
 
 
@@ -38,3 +41,21 @@ def integration(
     monkeypatch.setenv("D365_CLIENT_SECRET", credentials["dataverse"]["client_secret"])
     monkeypatch.setenv("CAMPAIGN_CLIENT_SECRET", credentials["campaign"]["client_secret"])
     return Integration(sandbox, instance, tmp_path / "staging.duckdb")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "staging.duckdb"
+
+
+@pytest.fixture
+def staging(file: Path) -> Iterator[Staging]:
+    """A new staging file."""
+    with open_staging(file) as staging:
+        yield staging
+
+
+@pytest.fixture
+def store(staging: Staging) -> TableStore:
+    """The part of contacts in a new staging file."""
+    return staging.table(bound())

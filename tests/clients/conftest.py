@@ -18,18 +18,6 @@ from d365_campaign.sandbox import Sandbox
 QUICK = RetryPolicy(attempts=4, max_wait_seconds=5, first_wait_seconds=0.01, longest_wait_seconds=0.05)
 
 
-@pytest.fixture(scope="session")
-def running_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with Sandbox.start(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running_sandbox: Sandbox) -> Sandbox:
-    running_sandbox.reset()
-    return running_sandbox
-
-
 class Connections:
     """Builds clients of the sandbox; whatever a test names is built in instead."""
 

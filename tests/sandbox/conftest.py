@@ -38,18 +38,6 @@ def client_credentials(credentials: dict[str, str]) -> dict[str, str]:
     return {"grant_type": "client_credentials"} | {name: credentials[name] for name in wanted}
 
 
-@pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with Sandbox.start(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running: Sandbox) -> Sandbox:
-    running.reset()
-    return running
-
-
 @pytest.fixture
 def directory(sandbox: Sandbox) -> Path:
     return Path(sandbox.endpoints["ca_bundle"]).parent
