@@ -82,6 +82,9 @@ def test_column_lineage_leads_from_the_profile_back_to_the_dynamics_column(synce
     assert isinstance(planned, dg.TableColumnLineage)
     assert written.deps_by_column["email"] == [dg.TableColumnDep(CHANGE_SET, "email")]
     assert planned.deps_by_column["email"] == [dg.TableColumnDep(SNAPSHOT, "emailaddress1")]
+    schema = latest(synced, TARGET).metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert {c.name: c.description for c in schema.columns}["email"] == "Dynamics contact.emailaddress1"
     assert planned.deps_by_column["externalId"] == [dg.TableColumnDep(SNAPSHOT, "contactid")]
 
 
