@@ -191,7 +191,6 @@ class _Run:
                 self._unknown.append(outcome)
             if outcome.result is Result.UNSENT and self._deadline.passed:
                 self._stopped_by = self._stopped_by or "time"
-
         if len(self._unknown) >= MOST_UNKNOWN:
             self._stop.set()
 
