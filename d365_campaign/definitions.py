@@ -29,7 +29,7 @@ def build(configuration: Configuration) -> dg.Definitions:
     return dg.Definitions(
         assets=[asset for table in tables for asset in table_assets(table, settings)],
         jobs=[sync_job(tables), plan_job(tables)],
-        sensors=[dynamics_changes(tables, starts_running=settings.run.start_automatically)],
+        sensors=[dynamics_changes(tables, starts_running=_starts_running(settings))],
         resources=resources(settings),
         executor=dg.in_process_executor,
     )
@@ -48,6 +48,12 @@ def resources(settings: Settings) -> dict[str, object]:
         ),
         "staging": StagingResource(path=str(settings.staging.path)),
     }
+
+
+def _starts_running(settings: Settings) -> bool:
+    """As configured; but not before there is an environment to read, as in a checkout whose sandbox isn't running."""
+    file = settings.environment_file
+    return settings.run.start_automatically and (file is None or file.exists())
 
 
 def _connection(settings: Settings, system: DynamicsSettings | CampaignSettings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -160,3 +161,20 @@ def test_cursor_holds_no_link(integration: Integration, fresh: dg.DagsterInstanc
     cursor = looked(integration, fresh, None).cursor or ""
     assert list(json.loads(cursor)) == ["contact"]
     assert "http" not in cursor
+
+
+@pytest.mark.parametrize(
+    ("environment_file", "starts_by_itself", "expected"),
+    [(True, True, "RUNNING"), (False, True, "STOPPED"), (True, False, "STOPPED")],
+    ids=["configured so", "no sandbox is running yet", "a person switches it on"],
+)
+def test_sensor_starts_by_itself_only_where_that_is_configured_and_there_is_something_to_read(
+    integration: Integration, tmp_path: Path, environment_file: bool, starts_by_itself: bool, expected: str
+) -> None:
+    file = tmp_path / "sandbox.env"
+    if environment_file:
+        file.touch()
+    integration.settings["environment_file"] = str(file)
+    integration.set("run", start_automatically=starts_by_itself)
+    sensor = integration.definitions.resolve_sensor_def("dynamics_changes")
+    assert sensor.default_status.value == expected
