@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from typing import Any, cast
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -72,6 +73,9 @@ class Gateway:
             self._throttle.begin()
         try:
             await self._serve(scope, receive, send)
+        except ClientDisconnect:
+            # The client was gone before its request was read whole: nothing took effect, and nobody waits.
+            self._log(scope, 0)
         finally:
             if self._throttle is not None:
                 self._throttle.end(time.perf_counter() - started)

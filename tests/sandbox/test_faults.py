@@ -1,5 +1,7 @@
 """Faults: what a client may meet on the way, on request."""
 
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -92,3 +94,19 @@ def test_a_retry_on_a_fresh_connection_succeeds(sandbox: Sandbox, campaign: Call
     with pytest.raises(BROKEN):
         attempt()
     assert attempt().status_code == 200
+
+
+def test_a_client_that_dies_in_mid_request_changes_nothing_and_makes_no_noise(
+    sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A process that was killed while it wrote: its request has a length, and its body never comes."""
+    host, port = sandbox.endpoints["ims"].removeprefix("https://").split(":")
+    context = ssl.create_default_context(cafile=sandbox.endpoints["ca_bundle"])
+    with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain, server_hostname=host) as wire:
+        wire.sendall(b"POST /ims/token/v3 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ngrant")
+    deadline = time.monotonic() + 5
+    while not sandbox.calls("ims"):
+        assert time.monotonic() < deadline, "the request was never noticed"
+        time.sleep(0.02)
+    assert [call.status for call in sandbox.calls("ims")] == [0]
+    assert capfd.readouterr().err == ""
