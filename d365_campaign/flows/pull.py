@@ -57,8 +57,11 @@ def pull(source: ChangeSource, store: TableStore, deadline: Deadline) -> PullSum
 
 def _pull_phase(source: ChangeSource, store: TableStore, deadline: Deadline, total: PullSummary) -> PullSummary:
     reading = replace(store.reading, caught_up=False)
+    # Pages left over by an earlier pull belong to a call of that time: what came since is behind their delta link.
+    left_over = reading.next_link is not None
     for page in _one_ahead(_pages(source, store, reading)):
         reading = _after(page, reading, has_modified_on=MODIFIED_ON in store.table.source.columns)
+        reading = replace(reading, caught_up=reading.caught_up and not left_over)
         store.absorb(page, reading)
         total = replace(
             total,

@@ -141,6 +141,27 @@ def test_what_changes_on_pages_already_read_is_not_missed(
     assert_in_step(sandbox)
 
 
+def test_a_pull_that_goes_on_in_the_middle_of_changes_also_brings_what_came_since(
+    sandbox: Sandbox, integration: Integration
+) -> None:
+    """The pages that were left belong to a delta call of some time ago, and so does the token on their last one."""
+    integration.set("dynamics", page_size=10)
+    keys = sandbox.seed(contacts=60)
+    integration.sync()
+    for key in keys[:15]:
+        sandbox.dataverse.update("contact", key, {"lastname": "Changed"})
+    for key in keys[40:]:
+        sandbox.dataverse.delete("contact", key)
+    integration.set("run", pull_seconds=0.0001)
+    for _ in range(3):
+        integration.run("plan")
+    integration.set("run", pull_seconds=60)
+    for key in keys[20:25]:
+        sandbox.dataverse.update("contact", key, {"lastname": "Changed since"})
+    integration.sync()
+    assert_in_step(sandbox)
+
+
 def test_pages_that_lead_in_a_circle_end_loud(sandbox: Sandbox, integration: Integration) -> None:
     integration.set("dynamics", page_size=10)
     integration.set("run", retries=0)
