@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from d365_campaign import config, rehearsal
-from d365_campaign.errors import SyncError
+from d365_campaign.errors import ConfigurationError, SyncError
 
 COLUMNS = ("inserted", "updated", "deleted", "unchanged", "refused", "engine_calls", "engine_calls_adobe", "seconds")
 PLANNED = (
@@ -60,9 +60,6 @@ def main(config_file: Path | None) -> None:
     """
     if config_file:
         os.environ[rehearsal.CONFIG_VARIABLE] = str(config_file.resolve())
-    if Path("dagster.yaml").exists():
-        os.environ.setdefault("DAGSTER_HOME", str(Path.cwd()))
-    Path(".local/dagster").mkdir(parents=True, exist_ok=True)
 
 
 @main.command()
@@ -178,6 +175,11 @@ def _run(job: str, table: str | None) -> dict[str, Any]:
     """Metadata by asset. Raises SyncError with what the run said when it failed."""
     from d365_campaign import definitions  # dagster takes seconds to import; --help should not
 
+    if "DAGSTER_HOME" not in os.environ:
+        if not Path("dagster.yaml").exists():
+            raise ConfigurationError("there is no dagster.yaml here. Run this in the checkout, or set DAGSTER_HOME.")
+        os.environ["DAGSTER_HOME"] = str(Path.cwd())
+        (rehearsal.STATE / "dagster").mkdir(parents=True, exist_ok=True)
     report = definitions.run(job, table)
     for check in report.failed_checks:
         click.echo(f"check failed: {check}", err=True)

@@ -125,6 +125,14 @@ def test_every_fault_of_the_configuration_is_listed_without_a_traceback(checkout
     assert "Traceback" not in ended.stderr
 
 
+def test_outside_of_a_checkout_it_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    ended = run(tmp_path, "plan")
+    assert ended.returncode == 1
+    assert "Run this in the checkout, or set DAGSTER_HOME" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_use_ends_with_2(checkout: Path) -> None:
     assert run(checkout, "plan", "--nonsense").returncode == 2
 
