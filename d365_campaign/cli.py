@@ -80,9 +80,9 @@ def plan(table: str | None, as_json: bool) -> None:
     console.print(shown)
     for name, made in found.items():
         for field, updates in made["busiest_fields"].items():
-            console.print(f"{_table(name)}: {field} is part of {updates:,} updates")
+            console.print(f"{_table(name)}: {field} is part of {updates:,} updates", soft_wrap=True)
         for kind, keys in made["sample_keys"].items():
-            console.print(f"{_table(name)}: {kind}, for instance {', '.join(keys)}")
+            console.print(f"{_table(name)}: {kind}, for instance {', '.join(keys)}", soft_wrap=True)
 
 
 @main.command()

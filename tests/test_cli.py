@@ -95,7 +95,7 @@ def test_plan_shows_cost_and_sync_writes_it(checkout: Path, sandbox_of: dict[str
     assert (planned["to_insert"], planned["engine_calls"], planned["engine_calls_adobe"]) == (20, 20, 20)
     assert len(planned["sample_keys"]["insert"]) == 5
     shown = run(checkout, "plan")
-    assert re.search(r"contact.*20.*20", shown.stdout)
+    assert re.search(r"engine calls .* 20 ", shown.stdout)
     done = json.loads(run(checkout, "sync", "contact", "--json").stdout)["contact"]
     assert (done["inserted"], done["engine_calls"], done["backlog"]) == (20, 20, 0)
     assert json.loads(run(checkout, "plan", "--json").stdout)["contact"]["engine_calls"] == 0
