@@ -109,9 +109,9 @@ def sync(table: str | None, as_json: bool) -> None:
 def demo(as_json: bool) -> None:
     """Sync 1,000 contacts of a fresh sandbox, change some, and sync again."""
     rehearsal.start_afresh()
-    with rehearsal.running_sandbox(DEMO_CONTACTS) as endpoints:
+    with rehearsal.running_sandbox(DEMO_CONTACTS) as running:
         first = _timed_sync()
-        rehearsal.ask(endpoints, "POST", "change", {"contacts": DEMO_CHANGES})
+        rehearsal.ask(running.endpoints, "POST", "change", {"contacts": DEMO_CHANGES})
         second = _timed_sync()
     if as_json:
         click.echo(json.dumps({"syncs": [_columns_of(first), _columns_of(second)]}))
@@ -131,7 +131,7 @@ def dev(port: int, contacts: int, free_ports: bool) -> None:
     """Keep a sandbox and `dagster dev` running: edit a contact and watch the run."""
     rehearsal.start_afresh()
     dagster = str(Path(sys.executable).with_name("dagster"))
-    with rehearsal.running_sandbox(contacts, None if free_ports else rehearsal.FIXED_PORTS) as endpoints:
+    with rehearsal.running_sandbox(contacts, None if free_ports else rehearsal.FIXED_PORTS) as running:
         # The limit is set before first use: two runs that meet a new pool would both start.
         subprocess.run(
             [dagster, "instance", "concurrency", "set", "staging", "1"], check=True, stdout=subprocess.DEVNULL
@@ -139,7 +139,7 @@ def dev(port: int, contacts: int, free_ports: bool) -> None:
         click.echo(
             f"\nDagster's UI:    http://localhost:{port}\n"
             "Edit a contact:  curl --cacert .local/sandbox/ca.pem -X PATCH "
-            f'{endpoints["admin"]}/dataverse/contacts/any -d \'{{"emailaddress1": "new@example.com"}}\'\n',
+            f'{running.endpoints["admin"]}/dataverse/contacts/any -d \'{{"emailaddress1": "new@example.com"}}\'\n',
         )
         ui = subprocess.Popen([dagster, "dev", "-w", "workspace.yaml", "-p", str(port), "--log-level", "warning"])
         _wait_until_stopped(ui)
@@ -148,16 +148,25 @@ def dev(port: int, contacts: int, free_ports: bool) -> None:
 @main.command()
 @click.option("--contacts", default=0, show_default=True, help="Contacts to begin with.")
 @click.option("--free-ports", is_flag=True, help="Take any free ports instead of 8441 to 8444.")
-def sandbox(contacts: int, free_ports: bool) -> None:
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=rehearsal.SANDBOX,
+    show_default=True,
+    help="Where endpoints.json, the certificate authority and the environment file go.",
+)
+def sandbox(contacts: int, free_ports: bool, directory: Path) -> None:
     """Run the stand-ins for Dynamics, Entra, Campaign and Adobe IMS until interrupted.
 
     \b
-    Writes .local/sandbox/endpoints.json and the environment file of config/sandbox.yaml.
+    Example:  d365-campaign sandbox --contacts 1000
     """
-    with rehearsal.running_sandbox(contacts, None if free_ports else rehearsal.FIXED_PORTS) as endpoints:
+    ports = None if free_ports else rehearsal.FIXED_PORTS
+    with rehearsal.running_sandbox(contacts, ports, directory) as running:
         for name in ("dataverse", "entra", "campaign", "ims", "admin", "ca_bundle"):
-            click.echo(f"{name:<10} {endpoints[name]}")
-        signal.pause()
+            click.echo(f"{name:<10} {running.endpoints[name]}")
+        while running.process.poll() is None:
+            time.sleep(0.2)
 
 
 @main.command()

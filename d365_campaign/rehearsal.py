@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from d365_campaign.errors import SyncError
 
@@ -19,8 +20,7 @@ CONFIG_VARIABLE = "D365_CAMPAIGN_CONFIG"
 CONFIG = Path("config/sandbox.yaml")
 STATE = Path(".local")
 SANDBOX = STATE / "sandbox"
-ENDPOINTS = SANDBOX / "endpoints.json"
-ENVIRONMENT_FILE = SANDBOX / "sandbox.env"
+ENDPOINTS, ENVIRONMENT_FILE = "endpoints.json", "sandbox.env"
 STARTUP_SECONDS = 30.0
 # So that the lines in the README hold.
 FIXED_PORTS = {"dataverse": 8441, "entra": 8442, "campaign": 8443, "ims": 8444}
@@ -33,7 +33,7 @@ def start_afresh() -> None:
     environment names is not used: a rehearsal never touches a real system. Raises SyncError while another sandbox runs
     here.
     """
-    _refuse_beside_another()
+    _refuse_beside_another(SANDBOX)
     os.environ[CONFIG_VARIABLE] = str(CONFIG.resolve())
     os.environ["DAGSTER_HOME"] = str(Path.cwd())
     for name in [name for name in os.environ if name.startswith("SANDBOX_")]:
@@ -42,25 +42,45 @@ def start_afresh() -> None:
     (STATE / "dagster").mkdir(parents=True)
 
 
-@contextmanager
-def running_sandbox(contacts: int, ports: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
-    """A sandbox in a process of its own until the block ends; yields its endpoints.
+class RunningSandbox(NamedTuple):
+    """Where it is to be found, and the process it runs in."""
 
-    Its addresses and demo credentials go into the environment file that config/sandbox.yaml names.
+    endpoints: dict[str, Any]
+    process: "subprocess.Popen[bytes]"
+
+
+@contextmanager
+def running_sandbox(
+    contacts: int, ports: Mapping[str, int] | None = None, directory: Path = SANDBOX
+) -> Iterator[RunningSandbox]:
+    """A sandbox in a process of its own until the block ends, also when this process is told to stop.
+
+    Its addresses and demo credentials go into an environment file beside its endpoints; config/sandbox.yaml names the
+    one of the default *directory*.
     """
-    _refuse_beside_another()
-    ENDPOINTS.unlink(missing_ok=True)
+    _refuse_beside_another(directory)
+    file = directory / ENDPOINTS
+    file.unlink(missing_ok=True)
     chosen = [part for system, port in (ports or {}).items() for part in (f"--{system}-port", str(port))]
-    command = [sys.executable, "-m", "d365_campaign.sandbox", "--directory", str(SANDBOX), "--contacts", str(contacts)]
+    command = [
+        sys.executable,
+        "-m",
+        "d365_campaign.sandbox",
+        "--directory",
+        str(directory),
+        "--contacts",
+        str(contacts),
+    ]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     process = subprocess.Popen([*command, *chosen])
     try:
-        endpoints = _wait_for_endpoints(process)
-        _write_environment_file(endpoints)
-        yield endpoints
+        endpoints = _wait_for_endpoints(file, process)
+        _write_environment_file(directory / ENVIRONMENT_FILE, endpoints)
+        yield RunningSandbox(endpoints, process)
     finally:
         process.terminate()
         process.wait()
-        ENDPOINTS.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 def ask(endpoints: Mapping[str, Any], method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
@@ -72,10 +92,11 @@ def ask(endpoints: Mapping[str, Any], method: str, path: str, body: Mapping[str,
         return json.load(answer)
 
 
-def _refuse_beside_another() -> None:
-    if not ENDPOINTS.exists():
+def _refuse_beside_another(directory: Path) -> None:
+    file = directory / ENDPOINTS
+    if not file.exists():
         return
-    pid = int(json.loads(ENDPOINTS.read_text(encoding="utf-8"))["pid"])
+    pid = int(json.loads(file.read_text(encoding="utf-8"))["pid"])
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -83,16 +104,16 @@ def _refuse_beside_another() -> None:
     raise SyncError(f"a sandbox is running here already (process {pid}). Stop it first.")
 
 
-def _wait_for_endpoints(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+def _wait_for_endpoints(file: Path, process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     deadline = time.monotonic() + STARTUP_SECONDS
-    while not ENDPOINTS.exists():
+    while not file.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             raise SyncError("the sandbox did not start. Is another one running on the same ports? Stop it first.")
         time.sleep(0.05)
-    return dict(json.loads(ENDPOINTS.read_text(encoding="utf-8")))
+    return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
-def _write_environment_file(endpoints: Mapping[str, Any]) -> None:
+def _write_environment_file(path: Path, endpoints: Mapping[str, Any]) -> None:
     credentials = endpoints["credentials"]
     variables = {
         "SANDBOX_CA_BUNDLE": endpoints["ca_bundle"],
@@ -105,5 +126,5 @@ def _write_environment_file(endpoints: Mapping[str, Any]) -> None:
         "SANDBOX_CAMPAIGN_CLIENT_ID": credentials["campaign"]["client_id"],
         "SANDBOX_CAMPAIGN_CLIENT_SECRET": credentials["campaign"]["client_secret"],
     }
-    with os.fdopen(os.open(ENVIRONMENT_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in variables.items())

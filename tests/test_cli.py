@@ -54,9 +54,9 @@ def sandbox_of(checkout: Path) -> Iterator[dict[str, Any]]:
     process = subprocess.Popen(
         [COMMAND, "sandbox", "--contacts", "20", "--free-ports"], cwd=checkout, stdout=subprocess.DEVNULL
     )
-    file = checkout / rehearsal.ENVIRONMENT_FILE
+    file = checkout / rehearsal.SANDBOX / rehearsal.ENVIRONMENT_FILE
     wait_until(file.exists)
-    yield json.loads((checkout / rehearsal.SANDBOX / "endpoints.json").read_text(encoding="utf-8"))
+    yield json.loads((checkout / rehearsal.SANDBOX / rehearsal.ENDPOINTS).read_text(encoding="utf-8"))
     process.send_signal(signal.SIGINT)
     process.wait(10)
 
@@ -105,7 +105,20 @@ def test_a_second_rehearsal_does_not_take_the_first_ones_state_away(checkout: Pa
     ended = run(checkout, "demo")
     assert ended.returncode == 1
     assert f"process {sandbox_of['pid']}" in ended.stderr
-    assert (checkout / rehearsal.ENVIRONMENT_FILE).exists()
+    assert (checkout / rehearsal.SANDBOX / rehearsal.ENVIRONMENT_FILE).exists()
+
+
+def test_a_sandbox_that_is_told_to_stop_leaves_no_process_behind(checkout: Path) -> None:
+    folder = checkout / "elsewhere"
+    process = subprocess.Popen(
+        [COMMAND, "sandbox", "--free-ports", "--directory", str(folder)], cwd=checkout, stdout=subprocess.DEVNULL
+    )
+    wait_until((folder / rehearsal.ENVIRONMENT_FILE).exists)
+    pid = json.loads((folder / rehearsal.ENDPOINTS).read_text(encoding="utf-8"))["pid"]
+    process.terminate()
+    assert process.wait(20) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_an_unknown_table_is_answered_with_the_ones_there_are(checkout: Path) -> None:
@@ -156,8 +169,8 @@ def test_dev_brings_an_edited_contact_to_campaign_by_itself(checkout: Path) -> N
         start_new_session=True,
     )
     try:
-        wait_until((checkout / rehearsal.ENVIRONMENT_FILE).exists)
-        endpoints = json.loads((checkout / rehearsal.SANDBOX / "endpoints.json").read_text(encoding="utf-8"))
+        wait_until((checkout / rehearsal.SANDBOX / rehearsal.ENVIRONMENT_FILE).exists)
+        endpoints = json.loads((checkout / rehearsal.SANDBOX / rehearsal.ENDPOINTS).read_text(encoding="utf-8"))
         wait_until(lambda: len(profiles(endpoints)) == 10, 150)
         edited = admin(endpoints, "dataverse/contacts/any", {"emailaddress1": "edited@example.com"})
         assert edited
