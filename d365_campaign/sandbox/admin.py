@@ -12,6 +12,7 @@ from starlette.routing import Mount
 from . import seed as seeding
 from .campaign_errors import InstanceError
 from .campaign_schema import ResourceDefinition
+from .dataverse_deletes import delete_rows
 from .dataverse_errors import DataverseError
 from .dataverse_read import encode
 from .dataverse_schema import TableDefinition
@@ -75,13 +76,18 @@ class AdminApi:
 
     def seed(self, request: Request, body: bytes) -> Response:
         wanted = _values(body)
-        made = self._sandbox.seed(int(wanted.get("contacts", 0)), int(wanted.get("seed", 1)), _flag(wanted, "hostile"))
-        return json_response({"contacts": len(made)})
+        numbers = {name: int(wanted.get(name, 0)) for name in ("contacts", "accounts", "purchases")}
+        self._sandbox.seed(seed=int(wanted.get("seed", 1)), hostile=_flag(wanted, "hostile"), **numbers)
+        story = {"story": self._sandbox.seed_story()} if _flag(wanted, "story") else {}
+        return json_response(numbers | story)
 
     def change(self, request: Request, body: bytes) -> Response:
+        """Numbers by table and verb; with `activate` the story goes on first."""
         wanted = _values(body)
-        numbers = {name: int(number) for name, number in wanted.get("contacts", {}).items()}
-        return json_response(self._sandbox.change_contacts(**numbers, seed=int(wanted.get("seed", 1))))
+        seed, goes_on = int(wanted.pop("seed", 1)), _flag(wanted, "activate")
+        wanted.pop("activate", None)
+        activated = {"activated": self._sandbox.activate_waiting_contact()} if goes_on else {}
+        return json_response(self._sandbox.change(seed, **wanted) | activated)
 
     def reset(self, request: Request, body: bytes) -> Response:
         self._sandbox.reset()
@@ -162,8 +168,10 @@ class AdminApi:
         return json_response({"id": key})
 
     def delete_row(self, request: Request, body: bytes) -> Response:
-        self._sandbox.dataverse.delete(self._table_name(request), request.path_params["key"])
-        return json_response({})
+        """Answers the keys of all rows that went, by table."""
+        return json_response(
+            delete_rows(self._sandbox.dataverse, self._table_name(request), [request.path_params["key"]])
+        )
 
     def _table_name(self, request: Request) -> str:
         return self._sandbox.dataverse.table_of_set(request.path_params["entity_set"]).definition.name

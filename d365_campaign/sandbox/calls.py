@@ -1,4 +1,4 @@
-"""The ordered log of what reached the sandbox. It keeps addresses and statuses, never bodies."""
+"""The ordered log of what reached the sandbox. It keeps addresses, statuses and names of fields, never values."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -22,6 +22,8 @@ class Call:
     host: str
     token: str | None
     """A short hash, enough to see which token went where."""
+    fields: tuple[str, ...] = ()
+    """What a write to a Campaign record named, in order; a member of a sub-object with a dot."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from .campaign_body import parsed
+from .campaign_body import field_names, parsed
 from .campaign_errors import InstanceError, malformed_pkey, unknown_key, wrong_path
 from .campaign_gateway import CampaignGateway
 from .campaign_metadata import content, filter_names, filters, resource_type
@@ -18,7 +18,7 @@ from .campaign_read import Place, custom_filter, encode_start, list_records, pag
 from .campaign_resource import Record, Resource
 from .campaign_state import HELD_LINKS, CampaignState
 from .tokens import CAMPAIGN_APPLICATION, TokenIssuer
-from .web import Refusal, json_response, operation, origin
+from .web import Refusal, fields_named, json_response, operation, origin
 
 ENDPOINTS = ("profileAndServices", "profileAndServicesExt", "customResources")
 RESOURCE_TYPE = "resourceType"
@@ -162,6 +162,7 @@ class CampaignApi:
     def _insert(self, request: Request, body: bytes, place: Place, resource: Resource) -> Response:
         operation(request, "insert")
         values = self._body(body, place, resource)
+        fields_named(request, field_names(values))
         record = self._state.insert(resource, values)
         return json_response(shown(self._state, resource, record, place), 201)
 
@@ -173,6 +174,8 @@ class CampaignApi:
             raise wrong_path()
         operation(request, {"GET": "update_read", "PATCH": "update", "DELETE": "delete"}[request.method])
         record = self._addressed(request.method, place, resource, rest[0])
+        if request.method == "PATCH":
+            fields_named(request, field_names(parsed(body)))
         return verbs[request.method](body, place, resource, record, rest[0])
 
     def _read(self, body: bytes, place: Place, resource: Resource, record: Record, address: str) -> Response:

@@ -59,8 +59,11 @@ def _link(name: str, kind: str, target: str) -> dict[str, Any]:
 
 
 def _join(link: LinkDefinition) -> dict[str, Any]:
+    """A link, with three members of our own: no page shows how metadata tells its cardinality, its join, or that
+    deleting the target deletes this record too ("Configuring the resource's data structure")."""
     joins = [{"source": link.source_column, "target": link.target_key}]
-    return _link(link.name, "link", link.target_resource) | {"cardinality": link.cardinality, "joins": joins}
+    own = {"cardinality": link.cardinality, "joins": joins, "cascadeDelete": link.cascade_delete}
+    return _link(link.name, "link", link.target_resource) | own
 
 
 def content(state: CampaignState, resource: Resource, custom: bool) -> dict[str, Any]:

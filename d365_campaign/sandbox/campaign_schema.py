@@ -104,6 +104,7 @@ PROFILE = ResourceDefinition(
     built_in=True,
     key="externalId",
     collections=("subscriptions", "subHisto", "logs", "excludeLogs", "tracking", "appSubscription", "places"),
+    links=(LinkDefinition("cusAccountLink", "cusAccountId", "cusAccount", "cusD365id", reverse="cusProfilesLink"),),
     attributes=(
         Attribute("acsId", length=36, read_only=True),
         Attribute("age", "number", whole=True, read_only=True),
@@ -143,6 +144,7 @@ PROFILE = ResourceDefinition(
         Attribute("cusCountry", length=80),
         Attribute("cusVip", "boolean"),
         Attribute("cusModifiedInD365", "datetime"),
+        Attribute("cusAccountId", length=36),
     ),
 )
 
@@ -172,13 +174,35 @@ ORG_UNIT = ResourceDefinition(
     attributes=(Attribute("name", length=64), Attribute("label", length=128)),
 )
 
+ACCOUNT = ResourceDefinition(
+    name="cusAccount",
+    label="Account",
+    key="cusD365id",
+    attributes=(
+        Attribute("cusD365id", length=36),
+        Attribute("cusName", length=160),
+        Attribute("cusNumber", length=20),
+        Attribute("cusWebsite", length=200),
+        Attribute("cusCity", length=80),
+        Attribute("cusEmployees", "number", whole=True),
+        Attribute("cusRevenue", "number"),
+    ),
+)
+
 PURCHASE = ResourceDefinition(
     name="cusPurchase",
     label="Purchase",
     key="cusD365id",
     links=(
+        # Purchases are personal data, so they go with their profile ("Managing Privacy requests").
         LinkDefinition(
-            "cusProfileLink", "cusContactId", "profile", "externalId", cardinality="0..1", reverse="cusPurchasesLink"
+            "cusProfileLink",
+            "cusContactId",
+            "profile",
+            "externalId",
+            cardinality="0..1",
+            cascade_delete=True,
+            reverse="cusPurchasesLink",
         ),
     ),
     attributes=(
@@ -211,7 +235,7 @@ STORE = ResourceDefinition(
     ),
 )
 
-DEFAULT_RESOURCES = (PROFILE, SERVICE, ORG_UNIT, PURCHASE, STORE)
+DEFAULT_RESOURCES = (PROFILE, SERVICE, ORG_UNIT, ACCOUNT, PURCHASE, STORE)
 DEFAULT_WORKFLOWS = ("d365OptOutExport",)
 SIGNALS: dict[str, dict[str, dict[str, str]]] = {"d365OptOutExport": {"signal": {"day": "string", "limit": "number"}}}
 """Signal activities of each workflow and the parameters each declares, by type."""

@@ -220,13 +220,26 @@ class CampaignState:
     def unique(self, resource: Resource) -> bool:
         return resource.definition.name != "profile" or self.settings.external_id_unique
 
-    def linked_to_profile(self, resource: Resource, seen: tuple[str, ...] = ()) -> bool:
-        """Directly or through other resources; decides the endpoint ("Interacting with custom resources")."""
-        name = resource.definition.name
-        if name in ("profile", "service"):
-            return True
-        targets = {link.target_resource for link in resource.definition.links} - set(seen)
-        return any(self.linked_to_profile(self.resources[t], (*seen, name)) for t in targets if t in self.resources)
+    def linked_to_profile(self, resource: Resource) -> bool:
+        """Directly or through other resources, by links of either side; decides the endpoint ("Custom resources")."""
+        reached, waiting = set[str](), [resource.definition.name]
+        while waiting:
+            name = waiting.pop()
+            if name in ("profile", "service"):
+                return True
+            if name not in reached:
+                reached.add(name)
+                waiting.extend(self._neighbours(name))
+        return False
+
+    def _neighbours(self, name: str) -> Iterator[str]:
+        """Resources that a link joins with this one, whichever of the two has the link."""
+        for other, resource in self.resources.items():
+            for link in resource.definition.links:
+                if other == name:
+                    yield link.target_resource
+                elif link.target_resource == name:
+                    yield other
 
     def as_dict(self, resource: Resource, record: Record, custom: bool = True) -> dict[str, Any]:
         """PKey and attributes by name, sub-objects nested; without custom fields when *custom* is false."""

@@ -103,18 +103,15 @@ class DefinitionsApi:
         return ok(metadata.project(item, request.query_params.get("$select")))
 
     def metadata_changes(self, request: Request, body: bytes) -> Response:
-        """Typed columns of the tables a query names, with the properties it asks for (RetrieveMetadataChanges)."""
+        """The tables a query names and, when it asks for them, their columns ("Query schema definitions").
+
+        Columns come with the properties of their type and with options. What was not asked for is null.
+        """
         operation(request, "metadata")
         query = _query_of(request.query_params.get("@p1", ""))
         names = _equals(query.get("Criteria"))
-        columns = _equals(query.get("AttributeQuery", {}).get("Criteria"))
-        wanted = query.get("AttributeQuery", {}).get("Properties", {}).get("PropertyNames") or []
         found = [
-            {
-                "LogicalName": table.definition.name,
-                "MetadataId": table.metadata_id,
-                "Attributes": _projected(table, columns, wanted),
-            }
+            _changed_table(table, query)
             for table in self._state.tables.values()
             if names is None or table.definition.name in names
         ]
@@ -216,13 +213,28 @@ def _equals(criteria: Any) -> set[str] | None:
     return {str(condition["Value"]["Value"]) for condition in conditions if condition["PropertyName"] == "LogicalName"}
 
 
-def _projected(table: Table, names: set[str] | None, wanted: list[str]) -> list[dict[str, Any]]:
-    result = []
-    for column in metadata.described_columns(table):
-        if names is not None and column.name not in names:
-            continue
-        facts = metadata.typed_attribute(table, column)
-        shown = {name: facts[name] for name in wanted if name in facts} if wanted else facts
-        kind = f"#Microsoft.Dynamics.CRM.{metadata.CAST_OF[column.type]}"
-        result.append({"@odata.type": kind, "LogicalName": column.name, "MetadataId": facts["MetadataId"]} | shown)
-    return result
+def _changed_table(table: Table, query: dict[str, Any]) -> dict[str, Any]:
+    facts = {
+        **metadata.entity_definition(table),
+        "Attributes": _changed_columns(table, query.get("AttributeQuery") or {}),
+    }
+    return _only(facts, _properties(query))
+
+
+def _changed_columns(table: Table, query: dict[str, Any]) -> list[dict[str, Any]]:
+    names, wanted = _equals(query.get("Criteria")), _properties(query)
+    shown = (column for column in metadata.described_columns(table) if names is None or column.name in names)
+    return [_only(metadata.changed_attribute(table, column), wanted) for column in shown]
+
+
+def _properties(query: dict[str, Any]) -> set[str] | None:
+    """Names of the properties asked for; None for all of them."""
+    properties = query.get("Properties") or {}
+    return None if properties.get("AllProperties") else set(properties.get("PropertyNames") or ())
+
+
+def _only(facts: dict[str, Any], wanted: set[str] | None) -> dict[str, Any]:
+    always = ("MetadataId", "LogicalName", "@odata.type")
+    return {
+        name: value if wanted is None or name in wanted or name in always else None for name, value in facts.items()
+    }

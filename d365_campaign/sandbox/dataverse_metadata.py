@@ -115,6 +115,13 @@ def typed_attribute(table: Table, column: Column) -> dict[str, Any]:
     return attribute(table, column) | (details(table, column) if details else {})
 
 
+def changed_attribute(table: Table, column: Column) -> dict[str, Any]:
+    """A column as RetrieveMetadataChanges shows it: in a type of its own, with options ("Query schema definitions")."""
+    cast = CAST_OF[column.type]
+    options = {"OptionSet": option_set(column)} if column.type in _WITH_COMPANION else {}
+    return {"@odata.type": f"#Microsoft.Dynamics.CRM.Complex{cast}", **typed_attribute(table, column), **options}
+
+
 def option_set(column: Column) -> dict[str, Any]:
     if column.type == "Boolean":
         labels = {option.value: option for option in column.options} or {1: Option(1, "Yes"), 0: Option(0, "No")}

@@ -130,6 +130,7 @@ class Gateway:
             query=scope["query_string"].decode("latin-1"),
             status=status,
             operation=scope.get("sandbox", {}).get("operation", "other"),
+            fields=scope.get("sandbox", {}).get("fields", ()),
             host=headers.get(b"host", ""),
             token=fingerprint(bearer(headers.get(b"authorization"))),
         )

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import seed as seeding
+from . import seed_story as story
 from .admin import AdminApi
 from .calls import Call, CallLog
 from .campaign_api import CampaignApi
@@ -99,14 +100,33 @@ class Sandbox:
 
     # --- steering, the same as over the admin address
 
-    def seed(self, contacts: int, seed: int = 1, hostile: bool = False) -> list[str]:
-        """Add contacts, repeatable by *seed*; their keys."""
+    def seed(
+        self, contacts: int = 0, seed: int = 1, hostile: bool = False, accounts: int = 0, purchases: int = 0
+    ) -> list[str]:
+        """Add contacts, accounts they work for and purchases they made, repeatable by *seed*; the contacts' keys."""
         with self.lock:
-            return seeding.seed_contacts(self.dataverse, contacts, seed, hostile)
+            return seeding.seed(self.dataverse, contacts, seed, hostile, accounts, purchases)
+
+    def seed_story(self) -> dict[str, str]:
+        """Add a purchase that has to wait for its contact, and a contact that Campaign refuses; their keys."""
+        with self.lock:
+            return story.seed_story(self.dataverse)
+
+    def activate_waiting_contact(self) -> str:
+        """Go on with the story: the contact that a purchase waits for becomes active; its key."""
+        with self.lock:
+            return story.activate_waiting_contact(self.dataverse)
+
+    def change(self, seed: int = 1, **tables: Mapping[str, int]) -> dict[str, dict[str, list[str]]]:
+        """What is to happen to `accounts`, `contacts` and `purchases`, e.g. `purchases={"update": 5, "create": 1}`.
+
+        Keys of what was "updated", "created" and "deleted" of each, repeatable by *seed*.
+        """
+        with self.lock:
+            return seeding.change(self.dataverse, tables, seed)
 
     def change_contacts(self, update: int = 0, create: int = 0, delete: int = 0, seed: int = 1) -> dict[str, list[str]]:
-        with self.lock:
-            return seeding.change_contacts(self.dataverse, update, create, delete, seed)
+        return self.change(seed, contacts={"update": update, "create": create, "delete": delete})["contacts"]
 
     def calls(self, system: str | None = None) -> list[Call]:
         return self.call_log.of(system)
@@ -210,11 +230,19 @@ class Sandbox:
         unfinished.replace(target)
 
 
-def serve(directory: Path, ports: Mapping[str, int], contacts: int = 0) -> None:
+def serve(
+    directory: Path,
+    ports: Mapping[str, int],
+    contacts: int = 0,
+    accounts: int = 0,
+    purchases: int = 0,
+    with_story: bool = False,
+) -> None:
     """Run the sandbox in the foreground until it is told to stop."""
     sandbox = Sandbox()
-    if contacts:
-        sandbox.seed(contacts)
+    sandbox.seed(contacts, accounts=accounts, purchases=purchases)
+    if with_story:
+        sandbox.seed_story()
     sandbox.serve_forever(directory, ports)
 
 

@@ -97,3 +97,8 @@ def origin(request: Request) -> str:
 def operation(request: Request, name: str) -> None:
     """Name for the call log what this request does."""
     request.scope.setdefault("sandbox", {})["operation"] = name
+
+
+def fields_named(request: Request, names: tuple[str, ...]) -> None:
+    """Note for the call log which fields a write names."""
+    request.scope.setdefault("sandbox", {})["fields"] = names

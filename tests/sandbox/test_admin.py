@@ -68,9 +68,33 @@ def test_changes_are_disjoint_repeatable_and_real(sandbox: Sandbox) -> None:
 
 
 def test_seed_and_change_over_the_admin_address(sandbox: Sandbox, admin: Caller) -> None:
-    assert admin("POST", "/seed", json={"contacts": 20, "seed": 2, "hostile": True}).json() == {"contacts": 20}
-    ids = admin("POST", "/change", json={"contacts": {"update": 2, "create": 1, "delete": 1}, "seed": 5}).json()
+    made = admin("POST", "/seed", json={"contacts": 20, "seed": 2, "hostile": True}).json()
+    assert made == {"contacts": 20, "accounts": 0, "purchases": 0}
+    body = {"contacts": {"update": 2, "create": 1, "delete": 1}, "seed": 5}
+    ids = admin("POST", "/change", json=body).json()["contacts"]
     assert [len(ids[name]) for name in ("updated", "created", "deleted")] == [2, 1, 1]
+
+
+def test_linked_tables_are_seeded_and_changed_over_the_admin_address(sandbox: Sandbox, admin: Caller) -> None:
+    body = {"contacts": 20, "accounts": 4, "purchases": 10, "story": True}
+    made = admin("POST", "/seed", json=body).json()
+    assert (made["contacts"], made["accounts"], made["purchases"]) == (20, 4, 10)
+    assert set(made["story"]) == {"waiting_contact", "waiting_purchase", "refused_contact"}
+    changes = {"accounts": {"update": 1}, "purchases": {"create": 2}, "activate": True}
+    done = admin("POST", "/change", json=changes).json()
+    assert [len(done["accounts"]["updated"]), len(done["purchases"]["created"])] == [1, 2]
+    assert done["activated"] == made["story"]["waiting_contact"]
+    assert len(sandbox.dataverse.rows("new_purchase")) == 10 + 1 + 2
+
+
+@pytest.mark.parametrize("body", [{"contact": {"update": 1}}, {"contacts": {"updat": 1}}, {"contacts": {"update": 99}}])
+def test_changes_that_cannot_be_made_are_refused(admin: Caller, body: dict[str, Any]) -> None:
+    admin("POST", "/seed", json={"contacts": 3})
+    assert admin("POST", "/change", json=body).status_code == 400
+
+
+def test_the_story_goes_on_only_when_it_was_begun(admin: Caller) -> None:
+    assert admin("POST", "/change", json={"activate": True}).status_code == 404
 
 
 def test_rows_are_edited_without_a_token(sandbox: Sandbox, admin: Caller) -> None:
@@ -152,13 +176,17 @@ def test_unknown_ports_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_program_serves_seeded_contacts_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "d365_campaign.sandbox", "--directory", str(tmp_path), "--contacts", "12"]
+def test_the_program_serves_seeded_rows_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    rows = ["--contacts", "12", "--accounts", "3", "--purchases", "5", "--story"]
+    command = [sys.executable, "-m", "d365_campaign.sandbox", "--directory", str(tmp_path), *rows]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         endpoints = _wait_for_endpoints(tmp_path / "endpoints.json")
         caller = Caller(endpoints["admin"], endpoints["ca_bundle"])
-        assert caller.json("/dataverse/contacts")["count"] == 12
+        counts = {
+            name: caller.json(f"/dataverse/{name}")["count"] for name in ("contacts", "accounts", "new_purchases")
+        }
+        assert counts == {"contacts": 12 + 2, "accounts": 3, "new_purchases": 5 + 1}
         form = client_credentials(endpoints["credentials"]["dataverse"])
         assert caller("POST", endpoints["dataverse_token_url"], data=form).status_code == 200
         caller.session.close()

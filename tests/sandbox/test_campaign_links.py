@@ -96,6 +96,16 @@ def test_a_hidden_child_appears_when_the_link_becomes_0_or_1(sandbox: Sandbox, c
     assert campaign.json(f"{EXT}/p1")["cusProfileLink"] is None
 
 
+@pytest.mark.parametrize("cascade", [True, False])
+def test_metadata_tells_what_a_link_does(sandbox: Sandbox, campaign: Caller, cascade: bool) -> None:
+    """`resTarget` is documented ("Metadata mechanism"); cardinality, joins and cascadeDelete are the sandbox's own."""
+    publish(sandbox, "1", cascade)
+    link = campaign.json("/profileAndServicesExt/resourceType/cusPurchase")["content"]["cusProfileLink"]
+    assert (link["type"], link["resTarget"], link["cardinality"]) == ("link", "profile", "1")
+    assert link["joins"] == [{"source": "cusContactId", "target": "externalId"}]
+    assert link["cascadeDelete"] is cascade
+
+
 @pytest.mark.parametrize(("cascade", "left"), [(True, 0), (False, 1)])
 def test_deleting_the_target_takes_children_along_only_when_told(sandbox: Sandbox, cascade: bool, left: int) -> None:
     publish(sandbox, "0..1", cascade)

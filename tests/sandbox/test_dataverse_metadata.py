@@ -1,5 +1,6 @@
 """Metadata: "Query table definitions using the Web API", "Work with alternate keys"."""
 
+import json
 from typing import Any
 
 import pytest
@@ -77,6 +78,45 @@ def test_choices_expand_to_their_options(dataverse: Caller, cast: str) -> None:
     option = items[0]["OptionSet"]["Options"][0]
     assert option["Label"]["UserLocalizedLabel"]["Label"]
     assert isinstance(option["Value"], int)
+
+
+def changes(dataverse: Caller, table: str, properties: list[str], columns: list[str]) -> Any:
+    named = {
+        "PropertyName": "LogicalName",
+        "ConditionOperator": "Equals",
+        "Value": {"Type": "System.String", "Value": table},
+    }
+    query = {
+        "Criteria": {"FilterOperator": "And", "Conditions": [named]},
+        "Properties": {"AllProperties": False, "PropertyNames": properties},
+        "AttributeQuery": {"Properties": {"AllProperties": False, "PropertyNames": columns}},
+    }
+    return dataverse.json("RetrieveMetadataChanges(Query=@p1)", params={"@p1": json.dumps(query)})["EntityMetadata"]
+
+
+def test_one_query_tells_a_table_and_the_details_of_its_columns(dataverse: Caller) -> None:
+    """ "Query schema definitions": details of derived types in a single request; what wasn't asked for is null."""
+    wanted = ["AttributeType", "OptionSet", "Targets", "DateTimeBehavior"]
+    [contact] = changes(dataverse, "contact", ["EntitySetName", "Attributes"], wanted)
+    columns = {column["LogicalName"]: column for column in contact["Attributes"]}
+    assert (contact["LogicalName"], contact["EntitySetName"], contact["SchemaName"]) == ("contact", "contacts", None)
+    assert columns["gendercode"]["@odata.type"] == "#Microsoft.Dynamics.CRM.ComplexPicklistAttributeMetadata"
+    labels = [
+        option["Label"]["UserLocalizedLabel"]["Label"] for option in columns["gendercode"]["OptionSet"]["Options"]
+    ]
+    assert labels == ["Male", "Female"]
+    assert columns["donotemail"]["OptionSet"]["TrueOption"]["Value"] == 1
+    assert columns["parentcustomerid"]["Targets"] == ["account", "contact"]
+    assert columns["birthdate"]["DateTimeBehavior"] == {"Value": "DateOnly"}
+    assert columns["firstname"]["MaxLength"] is None
+    assert columns["firstname"].get("Targets") is None
+
+
+def test_columns_are_told_only_when_asked_for_and_unknown_tables_are_none(dataverse: Caller) -> None:
+    """ "Query schema definitions": `Attributes` must be one of the properties requested."""
+    [contact] = changes(dataverse, "contact", ["EntitySetName"], ["AttributeType"])
+    assert contact["Attributes"] is None
+    assert changes(dataverse, "nothing", ["Attributes"], []) == []
 
 
 def test_booleans_expand_to_true_and_false_options(dataverse: Caller) -> None:
