@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 
-from d365_campaign.changes import ChangePage, FoundRecord
+import polars as pl
+
+from d365_campaign.changes import RECORD_KEY, ChangePage, FoundRecord
 from d365_campaign.errors import RecordRejected
 from d365_campaign.schemas import SourceColumn, SourceTable
 from tests.builders import source_table
@@ -23,9 +25,10 @@ class Fault:
 
 @dataclass
 class Campaign:
-    """A Campaign resource as a dictionary. *faults* are met by operation and key, in order; *watch* sees each call."""
+    """A Campaign resource as a dictionary, its records *held* by key. *faults* are met by operation and key, in order;
+    *watch* sees each call."""
 
-    records: dict[str, dict[str, object]] = field(default_factory=dict)
+    held: dict[str, dict[str, object]] = field(default_factory=dict)
     faults: dict[tuple[str, str], Sequence[Fault]] = field(default_factory=dict)
     watch: Callable[[str, str], object] = lambda operation, key: None
     data_policy: Callable[[object], object] = lambda value: value
@@ -38,24 +41,29 @@ class Campaign:
 
     def read(self, key: str) -> FoundRecord | None:
         self._call("read", key, lambda: None)
-        return FoundRecord(dict(self.records[key]), handle=key) if key in self.records else None
+        return FoundRecord(dict(self.held[key]), handle=key) if key in self.held else None
 
     def create(self, key: str, values: Mapping[str, object]) -> None:
         def insert() -> None:
-            if key in self.records:
+            if key in self.held:
                 raise RecordRejected(f"Campaign holds {key} already.", duplicate_key=True)
-            self.records[key] = self._stored(values)
+            self.held[key] = self._stored(values)
 
         self._call("create", key, insert, values)
 
     def update(self, key: str, found: FoundRecord, values: Mapping[str, object]) -> None:
-        self._call("update", key, lambda: self.records[found.handle].update(self._stored(values)), values)
+        self._call("update", key, lambda: self.held[found.handle].update(self._stored(values)), values)
 
-    def delete(self, key: str) -> None:
-        self._call("delete", key, lambda: self.records.pop(key, None))
+    def delete(self, key: str) -> bool:
+        was_there = key in self.held
+        self._call("delete", key, lambda: self.held.pop(key, None))
+        return was_there
 
-    def keys(self) -> Iterator[Sequence[str]]:
-        yield sorted(self.records)
+    def records(self, fields: Sequence[str]) -> Iterator[pl.DataFrame]:
+        rows = [
+            {RECORD_KEY: key, **{name: _text(self.held[key].get(name)) for name in fields}} for key in sorted(self.held)
+        ]
+        yield pl.DataFrame(rows, schema=dict.fromkeys((RECORD_KEY, *fields), pl.String))
 
     def _stored(self, values: Mapping[str, object]) -> dict[str, object]:
         return {name: self.data_policy(value) for name, value in values.items()}
@@ -74,6 +82,13 @@ class Campaign:
                 effect()
             if fault is not None:
                 raise copy(fault.error)  # an error that is kept would keep its frames, and their store, alive
+
+
+def _text(value: object) -> str | None:
+    """A value as JSON writes it; None for an empty one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value in (None, "") else str(value)
 
 
 Served = ChangePage | BaseException

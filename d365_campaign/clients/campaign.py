@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from d365_campaign.changes import FoundRecord
+import polars as pl
+
+from d365_campaign.changes import RECORD_KEY, FoundRecord
 from d365_campaign.clients.campaign_faults import (
     Meaning,
     fault_of,
@@ -18,18 +20,15 @@ from d365_campaign.clients.campaign_faults import (
     refusal,
     unreadable,
 )
+from d365_campaign.clients.campaign_resources import IDENTITY, PROFILE, resource_of
 from d365_campaign.clients.http import Answer, ApiSession, Tokens
+from d365_campaign.clients.json_columns import items, read_object
 from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
 from d365_campaign.clients.wire import WireSettings
 from d365_campaign.errors import ConfigurationError, RecordRejected, RetriableError
-from d365_campaign.field_types import campaign_type
-from d365_campaign.schemas import ResourceField, TargetResource
+from d365_campaign.schemas import TargetResource
 
-PROFILE = "profile"
 EXTENDED, CUSTOM, BUILT_IN = "profileAndServicesExt", "customResources", "profileAndServices"
-# The members of a profile's `location`; metadata names the sub-object but not always what is in it.
-LOCATION = ("address1", "address2", "address3", "address4", "city", "countryCode", "stateCode", "zipCode")
-IDENTITY = frozenset({"PKey", "href"})
 KEYS_PER_PAGE = 1000
 
 
@@ -60,18 +59,32 @@ class CampaignClient:
         self._session.close()
 
     def describe(self, resource: str) -> TargetResource:
-        """The resource and its attributes, from whichever endpoint it is on ("Metadata mechanism", "Custom resources").
+        """The resource, from whichever endpoint it is on ("Metadata mechanism", "Custom resources").
 
         Raises ConfigurationError when no endpoint has it.
         """
         for endpoint in (EXTENDED, CUSTOM, *([BUILT_IN] if resource == PROFILE else [])):
-            subject = f"metadata of {resource}"
-            facts = self._session.get(f"{endpoint}/resourceType/{quote(resource, safe='')}", subject, _published)
+            facts = self._session.get(_metadata(endpoint, resource), f"metadata of {resource}", _published)
             if facts is not None:
-                return TargetResource(resource, endpoint, fields_of(resource, facts))
+                return resource_of(resource, endpoint, facts)
         raise ConfigurationError(
             f"Campaign resource '{resource}' isn't published. Check its name, publish the resource, then the API "
             "(Profiles & Services Ext)."
+        )
+
+    def ping(self) -> None:
+        """Read one resource's metadata: no record, no engine call.
+
+        Raises ConfigurationError when Campaign doesn't accept the credential, the API key or the instance.
+        """
+        self._session.get(_metadata(BUILT_IN, PROFILE), f"metadata of {PROFILE}", _accepted)
+
+    def clock_skew_seconds(self) -> float | None:
+        """How far Campaign's clock is ahead of ours, to about a second; None when its answer bears no date."""
+        return self._session.get(
+            _metadata(BUILT_IN, PROFILE),
+            f"metadata of {PROFILE}",
+            lambda answer: _accepted(answer).clock_skew_seconds(),
         )
 
     def target(self, resource: TargetResource, key_field: str) -> "CampaignTarget":
@@ -115,26 +128,32 @@ class CampaignTarget:
         given = {name: value for name, value in values.items() if name != self._key_field}
         self._write("PATCH", found.handle, key, given)
 
-    def delete(self, key: str) -> None:
-        """Delete; a record that isn't there is deleted already. Raises UnknownOutcome."""
+    def delete(self, key: str) -> bool:
+        """Delete. False when there was no such record: it is deleted already, or hidden. Raises UnknownOutcome."""
         answer = self._session.send("DELETE", self._address(key), self._subject(key), repeatable=False)
-        if answer.status >= 300 and not is_missing(answer):
+        if is_missing(answer):
+            return False
+        if answer.status >= 300:
             raise refusal(answer, self._resource, key)
+        return True
 
-    def keys(self) -> Iterator[Sequence[str]]:
-        """Every key in the resource, page by page; empty keys left out.
+    def records(self, fields: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Every record that has a key, page by page: the column `_key`, and one for each of the (dotted) *fields*.
 
-        Paging is forced: above XtkBigTableThreshold Campaign would otherwise end after the first page ("Pagination").
+        All are the text of a JSON value: `true`, `12.5`, `2026-05-01 08:00:00.000Z`; what is empty is null. Each page
+        is one call, and without *fields* keys alone travel. Paging is forced: above XtkBigTableThreshold Campaign
+        would otherwise end after the first page ("Pagination").
         """
-        subject = f"keys of {self._resource.name}"
-        where = f"{self._collection}/{self._key_field}?_lineCount={KEYS_PER_PAGE}&_forcePagination=true"
+        subject = f"records of {self._resource.name}"
+        path = self._collection if fields else f"{self._collection}/{self._key_field}"
+        where = f"{path}?_lineCount={KEYS_PER_PAGE}&_forcePagination=true"
         seen: set[str] = set()
         while where:
             if where in seen:
                 raise RetriableError(f"{subject}: Campaign sent a next link a second time; its pages don't end.")
             seen.add(where)
-            keys, where = self._session.get(where, subject, self._keys)
-            yield keys
+            page, where = self._session.get(where, subject, lambda answer: self._page(answer, fields))
+            yield page
 
     def _subject(self, key: str) -> str:
         return f"{self._resource.name} {key}"
@@ -157,14 +176,20 @@ class CampaignTarget:
             raise refusal(answer, self._resource, key)
         return _json_object(answer)
 
-    def _keys(self, answer: Answer) -> tuple[Sequence[str], str]:
+    def _page(self, answer: Answer, fields: Sequence[str]) -> tuple[pl.DataFrame, str]:
+        """The records of a list, and the link to the next page; empty on the last one."""
+        subject = f"records of {self._resource.name}"
         if answer.status >= 300:
-            raise unreadable(answer, f"keys of {self._resource.name}")
-        page = _json_object(answer)
-        if not isinstance(page.get("content"), list):
-            raise RetriableError(f"keys of {self._resource.name}: an answer without a list")
-        values = (item.get(self._key_field) if isinstance(item, dict) else item for item in page["content"])
-        return [str(value) for value in values if value], str((page.get("next") or {}).get("href") or "")
+            raise unreadable(answer, subject)
+        # A list of one attribute holds bare values ("Retrieving profiles").
+        item = as_text([self._key_field, *fields]) if fields else pl.String()
+        page = read_object(answer.body, {"content": pl.List(item), "next": pl.Struct({"href": pl.String})}, subject)
+        if page.item(0, "content") is None:
+            raise RetriableError(f"{subject}: an answer without a list.")
+        listed = items(page, "content")
+        rows = listed.struct.unnest() if fields else listed.to_frame(self._key_field)
+        found = rows.select(text_of(self._key_field).alias(RECORD_KEY), *(text_of(name).alias(name) for name in fields))
+        return found.filter(pl.col(RECORD_KEY).is_not_null()), (page.item(0, "next") or {}).get("href") or ""
 
 
 def _json_object(answer: Answer) -> Mapping[str, Any]:
@@ -172,6 +197,16 @@ def _json_object(answer: Answer) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise RetriableError("Campaign sent something else than a record")
     return body
+
+
+def _metadata(endpoint: str, resource: str) -> str:
+    return f"{endpoint}/resourceType/{quote(resource, safe='')}"
+
+
+def _accepted(answer: Answer) -> Answer:
+    if answer.status >= 300:
+        raise unreadable(answer, f"metadata of {PROFILE}")
+    return answer
 
 
 def _published(answer: Answer) -> Mapping[str, Any] | None:
@@ -183,41 +218,6 @@ def _published(answer: Answer) -> Mapping[str, Any] | None:
     if elsewhere and not (fault and fault.meaning is Meaning.CONFIGURATION and answer.status != 404):
         return None
     raise unreadable(answer, "metadata")
-
-
-def fields_of(resource: str, facts: Mapping[str, Any]) -> Mapping[str, ResourceField]:
-    """The attributes that hold values, those of sub-objects under dotted names."""
-    found = dict(_fields(facts.get("content") or {}, ""))
-    if resource == PROFILE:
-        standard = {f"location.{name}": ResourceField(f"location.{name}", "string") for name in LOCATION}
-        return {**standard, **found}
-    return found
-
-
-def _fields(content: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, ResourceField]]:
-    for short, facts in content.items():
-        if short in IDENTITY or not isinstance(facts, dict):
-            continue
-        name, kind = prefix + short, str(facts.get("type", ""))
-        if kind == "item":
-            yield from _fields(facts.get("content") or {}, f"{name}.")
-        held = None if kind in ("item", "link", "collection") else campaign_type(kind, str(facts.get("resType", "")))
-        if held is not None:
-            yield (
-                name,
-                ResourceField(
-                    name=name,
-                    type=held,
-                    length=_length(facts.get("length")),
-                    read_only=facts.get("readOnly") in (True, "true"),
-                    data_policy=str(facts.get("dataPolicy") or ""),
-                ),
-            )
-
-
-def _length(text: object) -> int | None:
-    """Metadata tells lengths as text; empty or 0 where there is no limit."""
-    return int(str(text)) or None if str(text).isdecimal() else None
 
 
 def flatten(record: Mapping[str, Any]) -> dict[str, object]:
@@ -245,3 +245,21 @@ def nested(values: Mapping[str, object]) -> dict[str, Any]:
             place = place.setdefault(step, {})
         place[last] = value
     return body
+
+
+def as_text(names: Sequence[str]) -> pl.Struct:
+    """The type of a JSON object that has these (dotted) members; Polars reads booleans and numbers as text, too."""
+    members: dict[str, list[str]] = {}
+    for name in names:
+        head, _, rest = name.partition(".")
+        members.setdefault(head, []).extend([rest] if rest else [])
+    return pl.Struct({head: as_text(rests) if rests else pl.String for head, rests in members.items()})
+
+
+def text_of(name: str) -> pl.Expr:
+    """The value of a (dotted) member; null where it is empty."""
+    head, *path = name.split(".")
+    value = pl.col(head)
+    for step in path:
+        value = value.struct.field(step)
+    return pl.when(value != "").then(value)

@@ -108,10 +108,12 @@ def refusal(answer: Answer, resource: TargetResource, key: str, fields: Sequence
         return ConfigurationError(f"{record}: {fault.words}")
     if fault.meaning is Meaning.MISSING:
         return UnknownOutcome(f"{record}: it went away after it was read.")
-    named = f" (field '{field}')" if field in resource.fields else ""
+    about = (field,) if field and field in resource.fields else ()
+    named = f" (field '{field}')" if about else ""
     return RecordRejected(
         f"{record}: {fault.words}{named}; fields sent: {_listed(fields)}.",
         duplicate_key=fault.meaning is Meaning.DUPLICATE,
+        fields=about,
     )
 
 

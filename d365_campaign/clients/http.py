@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -19,7 +20,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate, retry_after_seconds
+from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate, http_date, retry_after_seconds
 from d365_campaign.clients.wire import WIRE_ERRORS, WireSettings, prepare_session, wire_fault
 from d365_campaign.errors import ConfigurationError, ForeignOrigin, RetriableError, UnknownOutcome
 
@@ -50,6 +51,15 @@ class Answer:
             return json.loads(self.body)
         except ValueError:
             raise RetriableError(f"an answer ({self.status}) whose body is no complete JSON") from None
+
+    @property
+    def served_at(self) -> datetime | None:
+        """The server's own clock (UTC), in whole seconds; None in an answer without a date."""
+        return http_date(self.headers.get("Date", ""))
+
+    def clock_skew_seconds(self) -> float | None:
+        """How far the server's clock is ahead of ours, asked right after the answer came; good to about a second."""
+        return None if self.served_at is None else (self.served_at - datetime.now(UTC)).total_seconds()
 
 
 class Verdict(Enum):

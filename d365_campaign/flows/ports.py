@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+import polars as pl
+
 from d365_campaign.changes import ChangePage, FoundRecord
 from d365_campaign.schemas import SourceColumn, SourceTable
 
@@ -44,10 +46,14 @@ class RecordTarget(Protocol):
         """Write *values* over the record that was read. Raises RecordRejected or UnknownOutcome."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Delete; a record that isn't there is deleted already. Raises UnknownOutcome."""
+    def delete(self, key: str) -> bool:
+        """Delete. False when there was no such record: it is deleted already, or hidden. Raises UnknownOutcome."""
         ...
 
-    def keys(self) -> Iterator[Sequence[str]]:
-        """Every key in the resource, page by page; empty keys left out."""
+    def records(self, fields: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Every record that has a key, in pages of one call each; nothing is changed.
+
+        A page has the column `_key` and one for each of *fields* (dotted names), all text as JSON writes the value
+        (`true`, `12.5`); what is empty is null.
+        """
         ...

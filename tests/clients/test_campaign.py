@@ -1,15 +1,21 @@
 """Campaign over real sockets: metadata, records by our own key, lists, and refusals."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
+import polars as pl
 import pytest
 
 from d365_campaign.changes import FoundRecord
-from d365_campaign.clients.campaign import CampaignTarget
+from d365_campaign.clients.campaign import CampaignClient, CampaignTarget
 from d365_campaign.errors import ConfigurationError, ForeignOrigin, RecordRejected, RetriableError, UnknownOutcome
 from d365_campaign.sandbox import Attribute, ResourceDefinition, Sandbox
-from d365_campaign.schemas import TargetResource
+from d365_campaign.sandbox.campaign_schema import PURCHASE, Cardinality
+from d365_campaign.schemas import ResourceLink, TargetResource
 
 
 def profiles(connect: Any, **changes: Any) -> CampaignTarget:
@@ -56,6 +62,35 @@ def test_a_custom_resource_is_found_on_its_own_endpoint(connect: Any, name: str,
 
     assert resource.endpoint == endpoint
     assert resource.fields["cusD365id"].length == 36
+
+
+@pytest.mark.parametrize(("cardinality", "cascades"), [("1", True), ("0..1", False)])
+def test_links_tell_what_a_missing_and_a_deleted_parent_do(
+    sandbox: Sandbox, connect: Any, cardinality: Cardinality, cascades: bool
+) -> None:
+    link = replace(PURCHASE.links[0], cardinality=cardinality, cascade_delete=cascades)
+    sandbox.campaign.register(replace(PURCHASE, links=(link,)))
+
+    purchase = connect.campaign().describe("cusPurchase")
+
+    expected = ResourceLink("cusProfileLink", "profile", "cusContactId", cardinality, cascades)
+    assert list(purchase.links) == [expected]
+
+
+@pytest.mark.parametrize(("declared", "keys"), [(True, ("externalId",)), (False, ())])
+def test_metadata_tells_which_keys_are_unique(
+    sandbox: Sandbox, connect: Any, declared: bool, keys: tuple[str, ...]
+) -> None:
+    sandbox.settings.update({"external_id_unique": declared})
+
+    assert connect.campaign().describe("profile").unique_keys == keys
+
+
+def test_an_integer_field_knows_its_bounds(connect: Any) -> None:
+    profile = connect.campaign().describe("profile")
+
+    assert profile.fields["cusNumberOfChildren"].bounds == (-(2**31), 2**31 - 1)
+    assert profile.fields["cusCreditLimit"].bounds is None
 
 
 @pytest.mark.parametrize("error_format", ["text", "json_string"])
@@ -113,14 +148,32 @@ def test_a_record_is_read_changed_and_deleted_by_our_key(
 
 
 @pytest.mark.parametrize("error_format", ["text", "json_string"])
-def test_what_is_not_there_reads_as_none_and_is_deleted_already(
-    sandbox: Sandbox, connect: Any, error_format: str
-) -> None:
+def test_what_is_not_there_reads_as_none_and_is_not_deleted(sandbox: Sandbox, connect: Any, error_format: str) -> None:
     sandbox.settings.update({"error_format": error_format})
     target = profiles(connect)
+    target.create("key-1", {"email": "ada@x.org"})
 
+    assert [target.delete("key-1"), target.delete("key-1")] == [True, False]
     assert target.read("key-1") is None
-    target.delete("key-1")
+
+
+def test_a_hidden_record_is_neither_read_nor_deleted(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.campaign.register(replace(PURCHASE, links=(replace(PURCHASE.links[0], cardinality="1"),)))
+    client = connect.campaign()
+    target = client.target(client.describe("cusPurchase"), "cusD365id")
+    target.create("p1", {"cusContactId": "nobody yet"})
+
+    assert target.read("p1") is None
+    assert not target.delete("p1")
+    assert len(sandbox.campaign.records("cusPurchase")) == 1
+
+
+def test_a_delete_that_is_refused_is_no_missing_record(sandbox: Sandbox, connect: Any) -> None:
+    target = profiles(connect)
+    sandbox.add_fault(system="campaign", method="DELETE", status=404, body="<html>a proxy's own page</html>")
+
+    with pytest.raises(ConfigurationError):
+        target.delete("key-1")
 
 
 @pytest.mark.parametrize("status", [200, 204])
@@ -132,7 +185,7 @@ def test_custom_resources_are_written_the_same_way(sandbox: Sandbox, connect: An
     target.create("s1", {"cusName": "Main", "cusArea": 12.5})
     target.update("s1", found_by(target, "s1"), {"cusName": "Side"})
     found = found_by(target, "s1")
-    target.delete("s1")
+    assert target.delete("s1")
 
     assert (found.values["cusName"], found.values["cusArea"]) == ("Side", 12.5)
     assert target.read("s1") is None
@@ -204,29 +257,67 @@ def test_r113_the_key_is_never_part_of_an_update(sandbox: Sandbox, connect: Any)
 # --- lists
 
 
-def test_r115_every_key_is_listed_even_of_a_big_table(sandbox: Sandbox, connect: Any) -> None:
+def listed(target: CampaignTarget, fields: Sequence[str] = ()) -> pl.DataFrame:
+    return pl.concat(target.records(fields))
+
+
+@pytest.mark.parametrize("fields", [(), ("email", "location.city")], ids=["keys alone", "with fields"])
+def test_r115_every_record_with_a_key_is_listed_even_of_a_big_table(
+    sandbox: Sandbox, connect: Any, fields: Sequence[str]
+) -> None:
     sandbox.settings.update({"big_table_threshold": 100})
     keys = [f"k{number:05}" for number in range(2500)]
     for key in keys:
         sandbox.campaign.create("profile", {"externalId": key})
     sandbox.campaign.create("profile", {"email": "nobody@x.org"})
+    target = profiles(connect)
+    sandbox.clear_calls()
 
-    pages = list(profiles(connect).keys())
+    pages = list(target.records(fields))
 
-    assert sorted(key for page in pages for key in page) == keys
-    assert len(pages) == 3
+    assert sorted(pl.concat(pages)["_key"]) == keys
+    assert [page.columns for page in pages] == [["_key", *fields]] * 3
+    assert len(sandbox.calls("campaign")) == 3
 
 
-def test_keys_are_listed_along_random_links(sandbox: Sandbox, connect: Any) -> None:
+def test_listed_values_are_text_and_empty_ones_are_null(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.settings.update({"random_hrefs": True})
+    values = {
+        "email": 'a"b\\c@x.org',
+        "location.city": "Kjøbenhavn",
+        "cusVip": True,
+        "cusCreditLimit": 12.5,
+        "cusNumberOfChildren": 3,
+        "cusModifiedInD365": "2026-05-01 08:00:00.000Z",
+        "birthDate": "1815-12-10",
+        "firstName": "",
+    }
+    target = profiles(connect)
+    target.create("key-1", values)
+    target.create("key-2", {})
+
+    rows = listed(target, list(values)).sort("_key").to_dicts()
+
+    told = {name: str(value) for name, value in values.items()}
+    assert rows[0] == {"_key": "key-1", **told, "cusVip": "true", "firstName": None}
+    blank = {"cusVip": "false", "cusCreditLimit": "0", "cusNumberOfChildren": "0"}
+    assert rows[1] == {"_key": "key-2", **dict.fromkeys(values), **blank}
+
+
+def test_lists_are_read_along_random_links(sandbox: Sandbox, connect: Any) -> None:
     sandbox.settings.update({"random_hrefs": True})
     for number in range(1200):
         sandbox.campaign.create("profile", {"externalId": f"k{number}"})
 
-    assert sum(len(page) for page in profiles(connect).keys()) == 1200  # noqa: SIM118 - a method, not a dict's
+    assert listed(profiles(connect)).height == 1200
 
 
-def test_an_empty_resource_has_no_keys(connect: Any) -> None:
-    assert [key for page in profiles(connect).keys() for key in page] == []  # noqa: SIM118
+@pytest.mark.parametrize("fields", [(), ("location.city",)])
+def test_an_empty_resource_is_a_page_without_rows(connect: Any, fields: Sequence[str]) -> None:
+    [page] = profiles(connect).records(fields)
+
+    assert page.schema == dict.fromkeys(("_key", *fields), pl.String)
+    assert page.is_empty()
 
 
 def test_a_list_that_leads_in_a_circle_comes_to_an_end(sandbox: Sandbox, connect: Any) -> None:
@@ -236,7 +327,38 @@ def test_a_list_that_leads_in_a_circle_comes_to_an_end(sandbox: Sandbox, connect
     sandbox.add_fault(system="campaign", path="externalId", times=9, status=200, body=body)
 
     with pytest.raises(RetriableError, match="next link a second time"):
-        list(target.keys())
+        list(target.records(()))
+
+
+@pytest.mark.parametrize("fields", [(), ("email",)])
+@pytest.mark.parametrize("fault", [{"truncate": 60}, {"replace": [r"(?s).{9}$", ""]}, {"status": 503}], ids=str)
+def test_a_page_that_was_cut_is_read_again(
+    sandbox: Sandbox, connect: Any, fields: Sequence[str], fault: dict[str, Any]
+) -> None:
+    sandbox.campaign.create("profile", {"externalId": "k1"})
+    target = profiles(connect)
+    sandbox.add_fault(system="campaign", path="profileAndServicesExt/profile", times=2, **fault)
+
+    assert listed(target, fields)["_key"].to_list() == ["k1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        pytest.param({}, RetriableError, id="no list"),
+        pytest.param([], RetriableError, id="no object"),
+        pytest.param({"content": [{"PKey": "@secret"}]}, ConfigurationError, id="objects instead of values"),
+    ],
+)
+def test_a_list_in_another_shape_is_not_taken_for_an_empty_one(
+    sandbox: Sandbox, connect: Any, body: object, kind: type[Exception]
+) -> None:
+    target = profiles(connect)
+    sandbox.add_fault(system="campaign", path="externalId", times=9, status=200, body=str(body).replace("'", '"'))
+
+    with pytest.raises(kind, match="records of profile") as caught:
+        list(target.records(()))
+    assert "secret" not in str(caught.value)
 
 
 # --- foreign links
@@ -267,8 +389,78 @@ def test_a_foreign_next_link_ends_the_list(sandbox: Sandbox, connect: Any, forei
     sandbox.add_fault(system="campaign", path="externalId", status=200, body=body)
 
     with pytest.raises(ForeignOrigin):
-        list(target.keys())
+        list(target.records(()))
     assert not foreign.was_visited()
+
+
+# --- before the first sync
+
+
+def test_a_ping_proves_the_way_to_the_instance_without_an_engine_call(sandbox: Sandbox, connect: Any) -> None:
+    connect.campaign().ping()
+
+    assert [call.operation for call in sandbox.calls("campaign")] == ["metadata"]
+    assert sandbox.engine_calls()["total"] == 0
+
+
+def probes() -> Sequence[Callable[[CampaignClient], object]]:
+    return CampaignClient.ping, CampaignClient.clock_skew_seconds
+
+
+@pytest.mark.parametrize("probe", probes())
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        pytest.param({"status": 401, "times": 2}, ConfigurationError, r"campaign\.client_id", id="401 twice"),
+        pytest.param({"body": {"error_code": "403010"}}, ConfigurationError, "proxy", id="403010, token dropped"),
+        pytest.param(
+            {"body": {"error_code": "403023"}}, ConfigurationError, "product profile", id="403023, no profile"
+        ),
+        pytest.param({"status": 404, "body": "<html>"}, ConfigurationError, r"campaign\.url", id="404 of a proxy"),
+        pytest.param({"status": 502, "times": 9}, RetriableError, "502", id="502, instance not set up"),
+    ],
+)
+def test_a_refused_ping_says_what_to_change(
+    sandbox: Sandbox,
+    connect: Any,
+    probe: Callable[[CampaignClient], object],
+    fault: dict[str, Any],
+    kind: type[Exception],
+    words: str,
+) -> None:
+    sandbox.add_fault(system="campaign", **{"status": 403, **fault})
+
+    with pytest.raises(kind, match=words):
+        probe(connect.campaign())
+
+
+@pytest.mark.parametrize("key", ["", "wrong"], ids=["403000, no key", "403003, wrong key"])
+def test_a_ping_with_a_wrong_api_key_names_its_setting(connect: Any, key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"campaign\.client_id"):
+        connect.campaign(api_key=key).ping()
+
+
+@pytest.mark.parametrize("answered", ["403023", "500"])
+def test_a_ping_of_an_unknown_instance_names_its_url(sandbox: Sandbox, connect: Any, answered: str) -> None:
+    sandbox.settings.update({"unknown_tenant": answered})
+    nowhere = connect.endpoints["campaign_instance"].replace("/sandbox", "/nowhere")
+
+    with pytest.raises(ConfigurationError, match=r"campaign\.url"):
+        connect.campaign(url=nowhere).ping()
+
+
+@pytest.mark.parametrize("ahead", [-7200, 0, 600])
+def test_the_instances_clock_is_compared_with_ours(sandbox: Sandbox, connect: Any, ahead: int) -> None:
+    told = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+    sandbox.add_fault(system="campaign", headers={"Date": told})
+
+    assert connect.campaign().clock_skew_seconds() == pytest.approx(ahead, abs=3)
+
+
+def test_an_answer_without_a_date_tells_no_clock(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.add_fault(system="campaign", headers={"Date": "yesterday"})
+
+    assert connect.campaign().clock_skew_seconds() is None
 
 
 # --- refusals

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d365_campaign.clients.campaign import fields_of, flatten, nested
+from d365_campaign.clients.campaign import as_text, flatten, nested, text_of
 from d365_campaign.clients.campaign_faults import (
     GATEWAY_FAULTS,
     INSTANCE_FAULTS,
@@ -17,9 +18,12 @@ from d365_campaign.clients.campaign_faults import (
     judge,
     refusal,
 )
+from d365_campaign.clients.campaign_resources import resource_of
 from d365_campaign.clients.http import Answer, Verdict
+from d365_campaign.clients.json_columns import items, read_object
 from d365_campaign.errors import ConfigurationError, RecordRejected, SyncError, UnknownOutcome
-from d365_campaign.schemas import ResourceField, TargetResource
+from d365_campaign.field_types import INTEGER_BOUNDS
+from d365_campaign.schemas import ResourceField, ResourceLink, TargetResource
 
 PROFILE = TargetResource(
     "profile", "profileAndServicesExt", {n: ResourceField(n, "string") for n in ("gender", "age", "email")}
@@ -94,6 +98,14 @@ def test_only_a_duplicate_is_marked_as_one() -> None:
 
 def test_a_refusal_names_the_fields_that_were_sent() -> None:
     assert "email, gender" in str(refused(answer(500, TOO_LONG)))
+
+
+def test_a_rejection_names_the_field_it_is_about_if_campaign_does() -> None:
+    about = [
+        error.fields for error in map(refused, (answer(500, ENUM), answer(500, UNKNOWN_FIELD), answer(500, TOO_LONG)))
+    ]
+
+    assert about == [("gender",), (), ()]
 
 
 def test_gateway_codes_inside_a_value_mean_nothing() -> None:
@@ -172,11 +184,13 @@ def test_a_record_keeps_no_pkey_link_or_collection() -> None:
     assert flatten(record) == {"email": "e", "location.city": "Paris"}
 
 
-def test_a_profiles_location_is_known_even_where_metadata_does_not_tell_its_members() -> None:
-    fields = fields_of("profile", {"content": {"location": {"type": "item", "resType": ""}}})
+def fields_of(resource: str, content: dict[str, Any]) -> dict[str, ResourceField]:
+    return dict(resource_of(resource, "e", {"content": content}).fields)
 
-    assert "location.zipCode" in fields
-    assert fields_of("cusStore", {"content": {}}) == {}
+
+def test_a_profiles_location_is_known_even_where_metadata_does_not_tell_its_members() -> None:
+    assert "location.zipCode" in fields_of("profile", {"location": {"type": "item", "resType": ""}})
+    assert fields_of("cusStore", {}) == {}
 
 
 def test_metadata_becomes_fields() -> None:
@@ -191,16 +205,77 @@ def test_metadata_becomes_fields() -> None:
         },
         "age": {"type": "number", "resType": "long", "length": "", "readOnly": True},
         "gender": {"type": "enumeration", "resType": "byte", "length": "0"},
+        "cusArea": {"type": "number", "resType": "double"},
         "orgUnit": {"type": "link", "resType": "string"},
         "logs": {"type": "collection"},
         "location": {"type": "item", "content": {"city": {"type": "string", "resType": "string", "length": "80"}}},
+        "note": "no description",
     }
 
-    fields = fields_of("cusX", {"content": content})
-
-    assert fields == {
-        "cusBrand": ResourceField("cusBrand", "string", 127, False, "smartCase"),
-        "age": ResourceField("age", "integer", None, True, ""),
+    assert fields_of("cusX", content) == {
+        "cusBrand": ResourceField("cusBrand", "string", length=127, data_policy="smartCase"),
+        "age": ResourceField("age", "integer", bounds=INTEGER_BOUNDS["long"], read_only=True),
         "gender": ResourceField("gender", "string"),
-        "location.city": ResourceField("location.city", "string", 80),
+        "cusArea": ResourceField("cusArea", "double"),
+        "location.city": ResourceField("location.city", "string", length=80),
     }
+
+
+LINKS: list[tuple[str, dict[str, Any], ResourceLink]] = [
+    ("a link that tells only where it leads", {"resTarget": "profile"}, ResourceLink("cusL", "profile")),
+    (
+        "one that tells everything",
+        {"resTarget": "profile", "cardinality": "1", "joins": [{"source": "cusC"}], "cascadeDelete": False},
+        ResourceLink("cusL", "profile", "cusC", "1", False),
+    ),
+    (
+        "a join on two columns",
+        {"resTarget": "profile", "joins": [{"source": "a"}, {"source": "b"}]},
+        ResourceLink("cusL", "profile"),
+    ),
+    (
+        "words that nobody knows",
+        {"resTarget": "profile", "cardinality": "single", "joins": "", "cascadeDelete": "own"},
+        ResourceLink("cusL", "profile"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "link"), [row[1:] for row in LINKS], ids=[row[0] for row in LINKS])
+def test_what_metadata_does_not_tell_of_a_link_stays_open(facts: dict[str, Any], link: ResourceLink) -> None:
+    content = {"cusL": {"type": "link", **facts}, "cusName": {"type": "string"}, "logs": {"type": "collection"}}
+
+    assert list(resource_of("cusX", "customResources", {"content": content}).links) == [link]
+
+
+@pytest.mark.parametrize(("facts", "keys"), [({}, None), ({"keys": []}, ()), ({"keys": ["cusD365id"]}, ("cusD365id",))])
+def test_unique_keys_are_known_only_where_metadata_tells(facts: dict[str, Any], keys: tuple[str, ...] | None) -> None:
+    assert resource_of("cusX", "customResources", {"content": {}, **facts}).unique_keys == keys
+
+
+VALUE = (
+    st.none()
+    | st.booleans()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.integers(-(2**63), 2**63 - 1)
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(dict.fromkeys(["email", "location.city", "location.x.y", "cusN"], VALUE)), min_size=1
+    )
+)
+def test_any_value_comes_as_its_text_and_empty_ones_as_null(rows: list[dict[str, Any]]) -> None:
+    body = json.dumps({"content": [{**nested(row), "lost": {"PKey": "@x"}} for row in rows]}).encode()
+
+    page = read_object(body, {"content": pl.List(as_text(list(rows[0])))}, "records")
+    found = items(page, "content").struct.unnest().select(text_of(name).alias(name) for name in rows[0])
+
+    assert found.to_dicts() == [
+        {
+            name: None if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
+            for name, value in row.items()
+        }
+        for row in rows
+    ]

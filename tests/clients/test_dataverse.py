@@ -1,14 +1,16 @@
 """Dataverse over real sockets: tables, full reads, deltas, and what can go wrong with them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import polars as pl
 import pytest
 
 from d365_campaign.changes import ChangePage
-from d365_campaign.clients.dataverse import DataverseClient
+from d365_campaign.clients.dataverse import DataverseClient, WhoAmI
 from d365_campaign.errors import ConfigurationError, DeltaTokenExpired, ForeignOrigin, RetriableError
 from d365_campaign.sandbox import Column, Sandbox, TableDefinition
 from d365_campaign.schemas import SourceColumn, SourceTable
@@ -47,6 +49,29 @@ def test_a_table_is_described_by_its_metadata(connect: Any) -> None:
     assert contact.columns["contactid"].type == "reference"
 
 
+def test_everything_about_a_table_is_one_request(sandbox: Sandbox, connect: Any) -> None:
+    connect.dataverse().describe("contact")
+
+    assert len(sandbox.calls("dataverse")) == 1
+
+
+def test_choices_come_with_their_labels(connect: Any) -> None:
+    columns = connect.dataverse().describe("contact").columns
+
+    assert columns["gendercode"].labels == {1: "Male", 2: "Female"}
+    assert columns["statecode"].labels == {0: "Active", 1: "Inactive"}
+    assert columns["statuscode"].labels == {1: "Active", 2: "Inactive"}
+    assert not any(column.labels for column in columns.values() if column.type != "choice")
+
+
+def test_lookups_come_with_the_tables_they_lead_to(connect: Any) -> None:
+    columns = connect.dataverse().describe("contact").columns
+
+    assert columns["parentcustomerid"].refers_to == ("account", "contact")
+    assert columns["ownerid"].refers_to == ("systemuser", "team")
+    assert columns["contactid"].refers_to == columns["firstname"].refers_to == ()
+
+
 def test_lookups_travel_under_another_name_and_virtual_companions_do_not_travel(sandbox: Sandbox, connect: Any) -> None:
     columns = (
         Column("new_name"),
@@ -57,13 +82,25 @@ def test_lookups_travel_under_another_name_and_virtual_companions_do_not_travel(
 
     pet = connect.dataverse().describe("new_pet")
 
-    assert pet.columns["new_contact"] == SourceColumn("new_contact", "reference", "_new_contact_value")
+    assert pet.columns["new_contact"] == SourceColumn(
+        "new_contact", "reference", "_new_contact_value", refers_to=("contact",)
+    )
     assert pet.columns["new_colours"].type == "text"
 
 
-@pytest.mark.parametrize("name", ["nowhere", "o'brien", "a/b?c"])
+@pytest.mark.parametrize("body", [{}, [], {"EntityMetadata": None}], ids=str)
+def test_an_answer_without_definitions_is_no_missing_table(sandbox: Sandbox, connect: Any, body: object) -> None:
+    sandbox.add_fault(
+        system="dataverse", path="RetrieveMetadataChanges", times=9, replace=["(?s)^.*$", json.dumps(body)]
+    )
+
+    with pytest.raises(RetriableError, match="table contact"):
+        connect.dataverse().describe("contact")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "o'brien", "a/b?c", 'a"b'])
 def test_an_unknown_table_is_refused_with_a_remedy(connect: Any, name: str) -> None:
-    with pytest.raises(ConfigurationError, match="Check the logical name"):
+    with pytest.raises(ConfigurationError, match="Check the table's logical name"):
         connect.dataverse().describe(name)
 
 
@@ -217,6 +254,119 @@ def test_an_expired_delta_link_counts_as_a_change(sandbox: Sandbox, connect: Any
     sandbox.expire_delta_tokens()
 
     assert client.has_changes(link)
+
+
+# --- before the first sync
+
+
+def test_we_are_told_who_we_are(connect: Any) -> None:
+    me = connect.dataverse().who_am_i()
+
+    assert isinstance(me, WhoAmI)
+    assert me.user_id
+    assert me.organization_id not in ("", me.user_id)
+
+
+PROBES: list[Callable[[DataverseClient], object]] = [
+    DataverseClient.who_am_i,
+    DataverseClient.clock_skew_seconds,
+    lambda client: client.record_count("contact"),
+]
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=["who am I", "clock", "count"])
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        pytest.param({"status": 401, "times": 2}, ConfigurationError, r"dynamics\.client_id", id="401 twice"),
+        pytest.param({"code": "0x80072560"}, ConfigurationError, "Add an application user", id="no application user"),
+        pytest.param({"code": "0x80040220"}, ConfigurationError, "security role", id="no right"),
+        pytest.param({"status": 404, "code": ""}, ConfigurationError, r"dynamics\.url", id="another server"),
+        pytest.param({"status": 503, "times": 9}, RetriableError, "503", id="down"),
+    ],
+)
+def test_a_refused_probe_says_what_to_change(
+    sandbox: Sandbox,
+    connect: Any,
+    probe: Callable[[DataverseClient], object],
+    fault: dict[str, Any],
+    kind: type[Exception],
+    words: str,
+) -> None:
+    known = {"status": 403, "code": "", **fault}
+    body = {"error": {"code": known.pop("code"), "message": "refused"}}
+    sandbox.add_fault(system="dataverse", body=body, **known)
+
+    with pytest.raises(kind, match=words):
+        probe(connect.dataverse())
+
+
+@pytest.mark.parametrize("probe", [PROBES[0], PROBES[2]], ids=["who am I", "count"])
+@pytest.mark.parametrize("body", ["<html>", "[]", "{}"])
+def test_another_page_under_200_proves_nothing(
+    sandbox: Sandbox, connect: Any, probe: Callable[[DataverseClient], object], body: str
+) -> None:
+    sandbox.add_fault(system="dataverse", status=200, times=9, body=body)
+
+    with pytest.raises(RetriableError):
+        probe(connect.dataverse())
+
+
+def test_an_application_without_a_user_is_told_so(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.settings.application_user = False
+
+    with pytest.raises(ConfigurationError, match="Add an application user"):
+        connect.dataverse().who_am_i()
+
+
+@pytest.mark.parametrize("ahead", [-7200, 0, 600])
+def test_dynamics_clock_is_compared_with_ours(sandbox: Sandbox, connect: Any, ahead: int) -> None:
+    told = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+    sandbox.add_fault(system="dataverse", headers={"Date": told})
+
+    assert connect.dataverse().clock_skew_seconds() == pytest.approx(ahead, abs=3)
+
+
+def test_an_answer_without_a_date_tells_no_clock(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.add_fault(system="dataverse", headers={"Date": "yesterday"})
+
+    assert connect.dataverse().clock_skew_seconds() is None
+
+
+def test_the_snapshot_of_totals_tells_how_many_records_there_are(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.seed(contacts=12)
+    client = connect.dataverse()
+
+    assert client.record_count("contact") == 12
+    assert client.record_count("nowhere") is None
+
+
+def test_a_table_that_can_be_pulled_passes_a_try_of_one_request(sandbox: Sandbox, connect: Any) -> None:
+    sandbox.seed(contacts=12)
+    client = connect.dataverse()
+    contact = client.describe("contact")
+    sandbox.clear_calls()
+
+    client.try_read(contact)
+
+    [call] = sandbox.calls("dataverse")
+    assert (call.status, call.query) == (200, "$select=contactid")
+
+
+def test_a_try_names_the_missing_right(sandbox: Sandbox, connect: Any) -> None:
+    client = connect.dataverse()
+    contact = client.describe("contact")
+    sandbox.settings.change_tracking_privilege = False
+
+    with pytest.raises(ConfigurationError, match=r"may not read 'contact'.*organization-level read"):
+        client.try_read(contact)
+
+
+def test_a_try_names_the_switch_of_change_tracking(connect: Any) -> None:
+    client = connect.dataverse()
+
+    with pytest.raises(ConfigurationError, match=r"'new_untracked'.*Track changes"):
+        client.try_read(client.describe("new_untracked"))
 
 
 # --- what goes wrong

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d365_campaign.changes import ChangePage
-from d365_campaign.clients.dataverse import column_of, is_delta_link, judge, read_page, refusal
+from d365_campaign.clients.dataverse_faults import judge, refusal
+from d365_campaign.clients.dataverse_pages import is_delta_link, read_page
+from d365_campaign.clients.dataverse_tables import column_of
 from d365_campaign.clients.http import Answer, Verdict
 from d365_campaign.errors import ConfigurationError, DeltaTokenExpired, RetriableError, SyncError
 from d365_campaign.field_types import SourceType
@@ -21,7 +23,7 @@ TYPES: dict[str, SourceType] = {
     "contactid": "reference",
     "firstname": "text",
     "numberofchildren": "integer",
-    "creditlimit": "decimal",
+    "creditlimit": "money",
     "donotemail": "boolean",
     "gendercode": "choice",
     "modifiedon": "datetime",
@@ -64,7 +66,7 @@ def test_rows_come_under_logical_names_with_their_types() -> None:
 
     found = page(row, nextLink=NEXT)
 
-    expected = ("ab", "Ann", 2, 20000.0, True, 1, "2023-04-07T21:59:01Z", "1988-03-21", "cd")
+    expected = ("ab", "Ann", 2, "20000.0", True, 1, "2023-04-07T21:59:01Z", "1988-03-21", "cd")
     assert found.rows.columns == list(TYPES)
     assert found.rows.row(0) == expected
     assert (found.next_link, found.delta_link) == (NEXT, None)
@@ -120,7 +122,8 @@ def test_a_cut_or_foreign_body_under_200_may_be_asked_for_again(cut: bytes) -> N
 
 @given(st.data())
 def test_no_prefix_of_a_page_passes_for_a_page(data: st.DataObject) -> None:
-    body = json.dumps({"value": [{"contactid": "a", "firstname": 'Ä"\\'}, deleted("b")], "@odata.nextLink": NEXT})
+    row = {"contactid": "a", "creditlimit": 1.5, "firstname": 'Ä"\\'}
+    body = json.dumps({"value": [row, deleted("b")], "@odata.nextLink": NEXT})
     cut = data.draw(st.integers(0, len(body) - 1))
 
     with pytest.raises(RetriableError):
@@ -132,9 +135,14 @@ def test_an_entry_without_a_key_is_never_taken() -> None:
         page({"firstname": "Ann"})
 
 
-def test_a_value_of_another_type_is_refused_without_being_quoted() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        page({"contactid": "a", "numberofchildren": "secret"})
+@pytest.mark.parametrize(
+    "value",
+    [{"numberofchildren": "secret"}, {"creditlimit": "secret"}, {"creditlimit": True}, {"creditlimit": {"secret": 1}}],
+    ids=str,
+)
+def test_a_value_of_another_type_is_refused_without_being_quoted(value: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"table contact.*another type") as caught:
+        page({"contactid": "a", **value})
 
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -161,8 +169,48 @@ def test_what_was_sent_is_what_arrives(rows: list[dict[str, Any]], removed: list
 
     found = read_page(answer(body), CONTACT, COLUMNS[:5])
 
-    assert found.rows.to_dicts() == rows
+    assert found.rows.to_dicts() == [{**row, "creditlimit": digits(row["creditlimit"])} for row in rows]
     assert found.removed == removed
+
+
+def digits(number: float | None) -> str | None:
+    return None if number is None else json.dumps(number)
+
+
+NUMBER = st.from_regex(r"-?(0|[1-9][0-9]{0,27})(\.[0-9]{1,10})?", fullmatch=True)
+# What could look like a number to quote: names, quotation marks and digits, in any order, inside a string.
+SNIPPETS = ['"', "\\", '\\"', "creditlimit", '"creditlimit":7', '","creditlimit":7.0', ":", "{", ",", " ", "5", "\n"]
+TRICK = st.lists(st.sampled_from(SNIPPETS), max_size=8).map("".join)
+GAP = st.sampled_from(["", " ", "\n\t"])
+
+
+@given(st.lists(st.tuples(TRICK, st.none() | NUMBER, TRICK), min_size=1, max_size=4), GAP, GAP)
+def test_no_digit_of_a_number_is_lost_whatever_texts_hold(
+    rows: list[tuple[str, str | None, str]], before: str, after: str
+) -> None:
+    sent = ",".join(
+        f'{{{after}"contactid":{json.dumps(text)},{before}"creditlimit"{before}:{after}{number or "null"}{before},'
+        f'"firstname":{json.dumps(last)}}}'
+        for text, number, last in rows
+    )
+
+    found = read_page(answer(f'{{"value":[{sent}]}}'.encode()), CONTACT, COLUMNS)
+
+    held = found.rows.select("contactid", "creditlimit", "firstname").rows()
+    assert held == [(text.lower(), number, last) for text, number, last in rows]
+
+
+def test_names_that_only_resemble_a_column_are_left_alone() -> None:
+    body = b'{"value":[{"contactid":"a","creditlimit_base":1,"numberofchildren":2,"creditlimit":10.00}]}'
+
+    row = read_page(answer(body), CONTACT, COLUMNS).rows
+
+    assert (row["creditlimit"].item(), row["numberofchildren"].item()) == ("10.00", 2)
+
+
+def test_a_page_that_is_no_text_may_be_asked_for_again() -> None:
+    with pytest.raises(RetriableError):
+        read_page(answer(b'{"value":[{"contactid":"a","creditlimit":1,"firstname":"\xff"}]}'), CONTACT, COLUMNS)
 
 
 @given(st.text(string.printable, max_size=30))
@@ -188,9 +236,37 @@ ATTRIBUTES: list[tuple[str, str, bool, SourceColumn | None]] = [
 def test_an_attribute_is_a_column_if_it_is_a_property_of_rows(
     kind: str, kind_name: str, date_only: bool, column: SourceColumn | None
 ) -> None:
-    facts = {"LogicalName": "new_x", "AttributeType": kind, "AttributeTypeName": {"Value": kind_name}}
+    facts = {
+        "LogicalName": "new_x",
+        "AttributeType": kind,
+        "AttributeTypeName": {"Value": kind_name},
+        "DateTimeBehavior": {"Value": "DateOnly" if date_only else "UserLocal"} if kind == "DateTime" else None,
+        "Targets": None,
+        "OptionSet": None,
+    }
 
-    assert column_of(facts, date_only) == column
+    assert column_of(facts) == column
+
+
+def option(value: int, label: dict[str, Any] | None) -> dict[str, Any]:
+    return {"Value": value, "Label": label}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("Picklist", {1: "Rot"}), ("State", {1: "Rot"}), ("Status", {1: "Rot"}), ("String", {})]
+)
+def test_a_choice_has_labels_in_the_users_language(kind: str, labels: dict[int, str]) -> None:
+    german, english = {"Label": "Rot", "LanguageCode": 1031}, {"Label": "Red", "LanguageCode": 1033}
+    options = [
+        option(1, {"LocalizedLabels": [english, german], "UserLocalizedLabel": german}),
+        option(2, {"LocalizedLabels": [english], "UserLocalizedLabel": None}),
+        option(3, None),
+    ]
+
+    column = column_of({"LogicalName": "new_x", "AttributeType": kind, "OptionSet": {"Options": options}})
+
+    assert column is not None
+    assert column.labels == labels
 
 
 REFUSALS: list[tuple[str, int, str, type[SyncError], str]] = [
@@ -201,8 +277,8 @@ REFUSALS: list[tuple[str, int, str, type[SyncError], str]] = [
     ("unknown column", 400, "0x0", ConfigurationError, "Could not find"),
     ("no privilege", 403, "0x80040220", ConfigurationError, "security role"),
     ("no application user", 403, "0x80072560", ConfigurationError, "application user"),
-    ("no such table", 404, "0x80060888", ConfigurationError, "no table 'contact'"),
-    ("not found by a proxy", 404, "", ConfigurationError, "no table 'contact'"),
+    ("no such table", 404, "0x80060888", ConfigurationError, "no 'contact' here"),
+    ("not found by a proxy", 404, "", ConfigurationError, "no 'contact' here"),
     ("anything else", 418, "", ConfigurationError, "dynamics.url"),
 ]
 

@@ -83,7 +83,7 @@ def test_a_token_is_renewed_before_it_ends(sandbox: Sandbox, connect: Any) -> No
 
 
 def test_a_second_401_in_a_row_names_the_credential(sandbox: Sandbox, connect: Any) -> None:
-    sandbox.add_fault(system="dataverse", path="EntityDefinitions", status=401, times=2)
+    sandbox.add_fault(system="dataverse", path="RetrieveMetadataChanges", status=401, times=2)
 
     with pytest.raises(ConfigurationError, match=r"dynamics\.client_id"):
         connect.dataverse().describe("contact")
@@ -219,7 +219,7 @@ def test_an_address_without_tls_is_refused(connect: Any, url: str) -> None:
     ids=str,
 )
 def test_a_read_is_repeated_until_it_is_answered(sandbox: Sandbox, connect: Any, fault: dict[str, Any]) -> None:
-    sandbox.add_fault(system="dataverse", path="EntityDefinitions", times=2, **fault)
+    sandbox.add_fault(system="dataverse", path="RetrieveMetadataChanges", times=2, **fault)
 
     assert connect.dataverse().describe("contact").entity_set == "contacts"
 
