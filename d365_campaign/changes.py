@@ -8,6 +8,8 @@ from typing import Literal
 
 import polars as pl
 
+# The column of a record's key in a page of Campaign records; no Campaign field begins with a stroke.
+RECORD_KEY = "_key"
 Phase = Literal["full", "sweep", "changes"]
 
 
@@ -22,6 +24,21 @@ class Kind(StrEnum):
     UPDATE = "update"
     ADOPT = "adopt"
     DELETE = "delete"
+
+
+class Replay(StrEnum):
+    """How a table is replayed: what differs is sent, or (*forced*) every record is read and brought into step."""
+
+    DIFFERENCES = "differences"
+    FORCED = "forced"
+
+
+class Cause(StrEnum):
+    """Why a change rests: we can't send it, Campaign refused it, or Campaign has the record and doesn't show it."""
+
+    UNFIT = "unfit"
+    REFUSED = "refused"
+    HIDDEN = "hidden"
 
 
 # Engine calls by the seed's formula ("Integration Guardrails"): an update reads the record and then writes it; where
@@ -67,13 +84,14 @@ class Change:
     """One record's way from what Campaign holds to what it ought to hold.
 
     *values* maps every mapped Campaign field to its desired value (None is Campaign's empty); it is empty for a
-    delete. *changed* names the fields of an update that differ from the mirror.
+    delete. *changed* names the fields that may be written to a record which is there, or is None where all may; of an
+    update they are those that differ from the mirror.
     """
 
     key: str
     kind: Kind
     values: Mapping[str, object] = field(repr=False)
-    changed: Sequence[str] = ()
+    changed: Sequence[str] | None = None
 
     @property
     def engine_calls(self) -> int:
@@ -106,7 +124,7 @@ class Outcome:
     """A change's result, the engine calls it really took, and why it was not done.
 
     *kind* is what was done in the end: an insert that met its own key becomes an adoption. *identical*: Campaign held
-    the desired values already. *reason* holds no field values.
+    the desired values already. *reason* holds no field values, *fields* names those it is about, as far as is known.
     """
 
     key: str
@@ -115,6 +133,7 @@ class Outcome:
     engine_calls: int = 0
     identical: bool = False
     reason: str | None = None
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +156,11 @@ class PullSummary:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSummary:
-    """The open change set by kind, and its cost. *refused* records rest until they or their mapping change."""
+    """The open change set by kind, and its cost.
+
+    *refused* records rest until they or their mapping change, *deferred* ones wait for another record, *held* ones for
+    a privacy hold to end. *filtered_out* records of Dynamics don't pass the filter and are no change at all.
+    """
 
     insert: int = 0
     update: int = 0
@@ -145,6 +168,9 @@ class ChangeSummary:
     delete: int = 0
     unchanged: int = 0
     refused: int = 0
+    deferred: int = 0
+    held: int = 0
+    filtered_out: int = 0
     full: bool = False
 
     @property
@@ -164,7 +190,8 @@ class Plan:
 
     *mirrored* is how many records Campaign is known to hold, *engine_calls_adobe* what Adobe's own integration spends
     on what Dynamics reported since the last sync, *busiest_fields* the number of open updates by Campaign field, most
-    first, *sample_keys* a few keys by kind of change.
+    first, *sample_keys* a few keys by kind of change. *scanned* records were read from Campaign before the first plan,
+    with *scan_calls* engine calls.
     """
 
     summary: ChangeSummary
@@ -172,14 +199,25 @@ class Plan:
     engine_calls_adobe: int
     busiest_fields: Mapping[str, int]
     sample_keys: Mapping[str, Sequence[str]]
+    scanned: int = 0
+    scan_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A change that Campaign refused, and why; the reason holds no field values."""
+    """A change that could not go out, and why; the reason holds no field values. Moments are UTC.
+
+    One that isn't *resting* any more is sent again by the next run.
+    """
 
     key: str
     reason: str
+    cause: Cause = Cause.REFUSED
+    fields: Sequence[str] = ()
+    attempts: int = 1
+    since: datetime | None = None
+    retry_at: datetime | None = None
+    resting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +232,8 @@ class Spent:
 class ApplySummary:
     """What one run wrote. *engine_calls_adobe* is what Adobe's own integration spends on the same input.
 
-    *stopped_by* tells why there is backlog (`time`, `budget`); *rejects* are the latest few, *mirrored* is how many
-    records Campaign is known to hold now.
+    *stopped_by* tells why there is backlog (`time`, `budget`, `blackout`); *rejects* are the latest few, *mirrored* is
+    how many records Campaign is known to hold now, *waiting* tells of a few deferred keys what they wait for.
     """
 
     inserted: int = 0
@@ -204,6 +242,8 @@ class ApplySummary:
     identical: int = 0
     unchanged: int = 0
     refused: int = 0
+    deferred: int = 0
+    held: int = 0
     backlog: int = 0
     engine_calls: int = 0
     engine_calls_adobe: int = 0
@@ -211,4 +251,5 @@ class ApplySummary:
     stopped_by: str | None = None
     mirrored: int = 0
     rejects: Sequence[Reject] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
     spent: Spent = Spent()

@@ -6,10 +6,13 @@
     ├── RetriableError        the same request may succeed later; the next run goes on from here
     │   └── UnknownOutcome    a write may or may not have taken effect: read the record back
     ├── DeltaTokenExpired     Dynamics no longer knows our place in its changes: read everything again
-    └── RecordRejected        Campaign refused one record; the others go on
+    ├── RecordRejected        Campaign refused one record; the others go on
+    └── RecordHidden          Campaign holds a record and doesn't show it; it is tried again later
 
 Messages hold keys, field names and counts, never field values or secrets.
 """
+
+from collections.abc import Sequence
 
 
 class SyncError(Exception):
@@ -46,9 +49,15 @@ class DeltaTokenExpired(SyncError):
 class RecordRejected(SyncError):
     """Campaign refused one record for a fault in its data; sent again unchanged it fails again.
 
-    *duplicate_key*: a record with this key exists already, so what was meant as an insert is an update.
+    *duplicate_key*: a record with this key exists already, so what was meant as an insert is an update. *fields* names
+    the Campaign fields that the refusal is about, as far as it tells.
     """
 
-    def __init__(self, message: str, *, duplicate_key: bool = False) -> None:
+    def __init__(self, message: str, *, duplicate_key: bool = False, fields: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.duplicate_key = duplicate_key
+        self.fields = fields
+
+
+class RecordHidden(SyncError):
+    """Campaign has a record with this key and neither shows nor changes it while its parent is missing."""

@@ -1,29 +1,33 @@
-"""What a customer configures for one table: which columns become which Campaign fields.
+"""What a customer configures for one table: which columns become which Campaign fields, and which records take part.
 
-`TableMapping` is the configuration; `bind` holds it against what both systems say of themselves and gives a
-`BoundMapping`, from which all SQL is built.
+`binding.bind` holds a `TableMapping` against what both systems say of themselves.
 """
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from d365_campaign.errors import ConfigurationError
-from d365_campaign.field_types import CONVERSIONS, HELD
-from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
+from d365_campaign.record_filter import LogicalName, RecordFilter, scalar
 
-LogicalName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,127}$")]
-CampaignName = Annotated[
+CampaignName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
+CampaignField = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}(\.[A-Za-z][A-Za-z0-9_]{0,127})?$")
 ]
 
-# Modification stamp of every Dataverse table; the sweep after a full read filters on it.
-MODIFIED_ON = "modifiedon"
+
+def _as_text(value: object) -> object:
+    """`1` and `true` are a number and a truth in YAML; here they are meant as text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | float | bool)]
+Cardinality = Annotated[Literal["0..1", "1"], BeforeValidator(_as_text, json_schema_input_type=Literal["0..1", "1", 1])]
+Constant = Annotated[str | int | float | bool, BeforeValidator(scalar)]
+CONTACT, PROFILE = "contact", "profile"
 
 
 class KeyMapping(BaseModel):
@@ -42,13 +46,62 @@ class KeyMapping(BaseModel):
     )
 
 
+class FieldReplacement(BaseModel):
+    """A value that stands for another: the label or technical value as text, and what is sent instead."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    existing: Text = Field(description="The value to be replaced, as text; of a choice as `picklist` says.")
+    new: Text = Field(description="What is sent instead.")
+
+
 class FieldMapping(BaseModel):
     """One Dynamics column that becomes one Campaign field. Dots name a field of a sub-object: `location.city`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: LogicalName = Field(description="Logical name of the Dynamics column.")
-    target: CampaignName = Field(description="Campaign field; location.city for a field of a sub-object.")
+    target: CampaignField = Field(description="Campaign field; location.city for a field of a sub-object.")
+    apply_updates: bool = Field(
+        default=True, description="Send later changes too; otherwise the first load of a record and a replay only."
+    )
+    picklist: Literal["label", "technical"] = Field(
+        default="label", description="Whether a choice is sent as its display label or as its number."
+    )
+    replacements: Sequence[FieldReplacement] = Field(
+        default=(), description="Values that are sent as others; what isn't listed stays as it is."
+    )
+    too_long: Literal["reject", "truncate"] = Field(
+        default="reject",
+        description="Text that is longer than the Campaign field: the record is set aside (reject), or the text is cut "
+        "(truncate).",
+    )
+    personal: bool = Field(default=False, description="Whether it holds personal data; the preflight looks at it.")
+
+    @model_validator(mode="after")
+    def _each_value_replaced_once(self) -> "FieldMapping":
+        for value, count in Counter(r.existing for r in self.replacements).items():
+            if count > 1:
+                raise ValueError(f"'{value}' of '{self.source}' is replaced {_times(count)}. Keep one of these lines.")
+        return self
+
+
+class LinkMapping(BaseModel):
+    """A lookup of this table that leads to a record of another mapped table, its parent.
+
+    A record whose parent isn't in Campaign yet waits, and goes out once the parent is there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: LogicalName = Field(description="Lookup column, e.g. new_contactid; it must be mapped in fields.")
+    parent: LogicalName = Field(description="Dynamics table of the parent, e.g. contact; it must be mapped too.")
+    cardinality: Cardinality = Field(
+        default="0..1", description="Cardinality of the simple link in Campaign; 0..1 is to be preferred."
+    )
+    deletes_cascade: bool = Field(
+        default=False, description="Campaign deletes this record with its parent, as personal data asks for."
+    )
 
 
 class TableMapping(BaseModel):
@@ -60,8 +113,27 @@ class TableMapping(BaseModel):
     target: CampaignName = Field(description="Campaign resource, e.g. profile or cusPurchase.")
     key: KeyMapping
     fields: Sequence[FieldMapping] = Field(min_length=1, description="Columns that are kept in step.")
+    links: Sequence[LinkMapping] = Field(default=(), description="Lookups that lead to other mapped tables.")
+    filter: RecordFilter | None = Field(default=None, description="Which records are kept in step; without it, all.")
     apply_deletes: bool = Field(
         default=False, description="Delete the Campaign record when the Dynamics one is deleted."
+    )
+    delete_filtered_out: bool = Field(
+        default=False,
+        description="Delete the Campaign record when the Dynamics one no longer passes the filter, whatever "
+        "apply_deletes says.",
+    )
+    adopt_existing: Literal["by_key", "never"] = Field(
+        default="by_key",
+        description="Whether a Campaign record that was there before, with the key of a Dynamics record, is kept in "
+        "step (by_key) or left alone (never).",
+    )
+    on_create: Mapping[CampaignField, Constant] = Field(
+        default={}, description="Constant values sent once, with the insert, e.g. an organizational unit."
+    )
+    contains_personal_data: bool = Field(default=False, description="Whether any of its fields holds personal data.")
+    accept_unlinked_personal_data: bool = Field(
+        default=False, description="Accept personal data in a resource without a link to the profile."
     )
 
     @property
@@ -69,18 +141,24 @@ class TableMapping(BaseModel):
         """What this mapping is called everywhere: its Dynamics table."""
         return self.source
 
+    @property
+    def deletes(self) -> bool:
+        """Whether anything is ever deleted in Campaign."""
+        return self.apply_deletes or self.delete_filtered_out
+
+    @property
+    def personal(self) -> bool:
+        """Whether it is said to hold personal data."""
+        return self.contains_personal_data or any(f.personal for f in self.fields)
+
     @model_validator(mode="after")
-    def _each_target_once(self) -> "TableMapping":
-        faults = [fault for target in _repeated(self) for fault in [self._mapped_twice(target)]]
+    def _fits_together(self) -> "TableMapping":
+        faults = [*_targets_mapped_twice(self), *_links_that_lead_nowhere(self)]
+        if self.delete_filtered_out and self.filter is None:
+            faults.append("delete_filtered_out needs a filter. Add one, or remove the line.")
         if faults:
             raise ValueError(" ".join(faults))
         return self
-
-    def _mapped_twice(self, target: str) -> str:
-        if target == self.key.target:
-            return f"Campaign field '{target}' is the key; remove it from fields, it is always sent."
-        sources = " and ".join(f"'{f.source}'" for f in self.fields if f.target == target)
-        return f"Campaign field '{target}' is mapped twice, from {sources}. Keep one of the two."
 
     def identity(self) -> dict[str, str]:
         """What can't change once records were written: both tables and both key columns."""
@@ -91,101 +169,36 @@ class TableMapping(BaseModel):
             "target_key": self.key.target,
         }
 
-
-def _repeated(mapping: TableMapping) -> Iterator[str]:
-    counts = Counter([mapping.key.target, *(f.target for f in mapping.fields)])
-    return (target for target, count in counts.items() if count > 1)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundField:
-    """A field mapping with both types known: *expression* is the SQL that makes the Campaign value."""
-
-    source: SourceColumn
-    target: ResourceField
-
-    @property
-    def expression(self) -> str:
-        return CONVERSIONS[self.source.type, self.target.type]
+    def foreign_key(self, link: LinkMapping) -> str:
+        """The Campaign field that holds the key of the link's parent."""
+        return next(f.target for f in self.fields if f.source == link.source)
 
 
-@dataclass(frozen=True, slots=True)
-class BoundMapping:
-    """A table mapping held against the live schemas; every pair of types in it is supported."""
-
-    mapping: TableMapping
-    source: SourceTable
-    target: TargetResource
-    fields: Sequence[BoundField] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        return self.mapping.name
-
-    @property
-    def columns(self) -> Sequence[SourceColumn]:
-        """The columns the snapshot holds, each once: the key, what is mapped, and `modifiedon` where there is one."""
-        wanted = [self.mapping.key.source, *(f.source.name for f in self.fields)]
-        wanted += [MODIFIED_ON] if MODIFIED_ON in self.source.columns else []
-        return [self.source.columns[name] for name in dict.fromkeys(wanted)]
-
-    def fingerprint(self) -> str:
-        """Changes with anything that could make a record's desired values differ."""
-        rules = [[f.source.name, f.source.type, f.target.name, f.target.type] for f in self.fields]
-        return hashlib.sha256(json.dumps([rules, self.mapping.apply_deletes]).encode()).hexdigest()
+def _targets_mapped_twice(mapping: TableMapping) -> Iterator[str]:
+    counts = Counter([mapping.key.target, *(f.target for f in mapping.fields), *mapping.on_create])
+    for target in [target for target, count in counts.items() if count > 1]:
+        if target == mapping.key.target:
+            yield f"Campaign field '{target}' is the key; remove it from fields and on_create, it is always sent."
+        elif target in mapping.on_create:
+            yield f"Campaign field '{target}' stands in fields and in on_create. Keep one of them."
+        else:
+            sources = " and ".join(f"'{f.source}'" for f in mapping.fields if f.target == target)
+            yield f"Campaign field '{target}' is mapped {_times(counts[target])}, from {sources}. Keep one of them."
 
 
-def bind(mapping: TableMapping, source: SourceTable, target: TargetResource) -> BoundMapping:
-    """Hold *mapping* against both schemas.
-
-    Raises ConfigurationError that lists every fault at once, each with its remedy; nothing has been written then.
-    """
-    faults = [*_table_faults(mapping, source, target), *_field_faults(mapping, source, target)]
-    if faults:
-        listed = "\n".join(f"  - {fault}" for fault in faults)
-        raise ConfigurationError(f"table mapping '{mapping.name}' does not fit the two systems:\n{listed}")
-    fields = [BoundField(source.columns[f.source], target.fields[f.target]) for f in mapping.fields]
-    return BoundMapping(mapping, source, target, fields)
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
 
 
-def _table_faults(mapping: TableMapping, source: SourceTable, target: TargetResource) -> Iterator[str]:
-    if not source.change_tracking:
-        yield (
-            f"Dynamics table '{source.name}' has change tracking off. Switch on 'Track changes' in the table's "
-            "properties and publish it."
-        )
-    if mapping.key.source != source.primary_id:
-        yield (
-            f"key.source is '{mapping.key.source}', but the primary key of '{source.name}' is '{source.primary_id}'. "
-            "Set key.source to it."
-        )
-    if mapping.key.target not in target.fields:
-        yield (
-            f"Campaign resource '{target.name}' has no field '{mapping.key.target}' for the key. Add it as an "
-            "identification key, publish the resource and its API."
-        )
-
-
-def _field_faults(mapping: TableMapping, source: SourceTable, target: TargetResource) -> Iterator[str]:
-    for number, pair in enumerate(mapping.fields):
-        at = f"fields[{number}]"
-        column, attribute = source.columns.get(pair.source), target.fields.get(pair.target)
-        if column is None:
-            yield f"{at}: Dynamics table '{source.name}' has no readable column '{pair.source}'."
-        if attribute is None:
-            yield (
-                f"{at}: Campaign resource '{target.name}' has no field '{pair.target}'. Check the name, and for a cus "
-                "field that the Profiles & Services Ext API is published."
-            )
-        if attribute and attribute.read_only:
-            yield f"{at}: Campaign field '{pair.target}' is read-only. Remove the line."
-        if column and attribute and (column.type, attribute.type) not in CONVERSIONS:
-            yield (
-                f"{at}: a {column.type} ('{pair.source}') can't become a {attribute.type} ('{pair.target}'). Map it "
-                "to a field of another type."
-            )
-
-
-def duckdb_type(column: SourceColumn) -> str:
-    """The column's type in the snapshot."""
-    return HELD[column.type].duckdb
+def _links_that_lead_nowhere(mapping: TableMapping) -> Iterator[str]:
+    for source, count in Counter(link.source for link in mapping.links).items():
+        if count > 1:
+            yield f"link '{source}' stands {_times(count)}. Keep one of them; a record waits for every parent."
+    for link in mapping.links:
+        mapped = [f for f in mapping.fields if f.source == link.source]
+        if len(mapped) != 1:
+            yield f"link '{link.source}' must be mapped in fields once, to the column that holds the parent's key."
+        elif mapped[0].replacements or not mapped[0].apply_updates:
+            yield f"'{link.source}' is a link: its field can have neither replacements nor apply_updates: false."
+        if link.parent == mapping.source:
+            yield f"link '{link.source}' leads to its own table; such a link can't be kept in order. Remove it."

@@ -1,13 +1,15 @@
 """Small values for tests: each builder shows only what a case is about."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
-from d365_campaign.changes import ChangePage, Kind, Outcome, Reading, Result
+from d365_campaign.binding import BoundMapping, bind
+from d365_campaign.changes import Change, ChangePage, Kind, Outcome, Reading, Result
 from d365_campaign.field_types import HELD, CampaignType, SourceType
-from d365_campaign.mapping import BoundMapping, FieldMapping, KeyMapping, TableMapping, bind
+from d365_campaign.mapping import FieldMapping, KeyMapping, TableMapping
 from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
 from d365_campaign.store.table_store import TableStore
 
@@ -51,17 +53,24 @@ def target_resource(data_policies: Mapping[str, str] | None = None, **fields: Ca
 
 
 def mapping(
-    *pairs: tuple[str, str], apply_deletes: bool = True, declared_unique: bool = True, source: str = "contact"
+    *pairs: tuple[str, str],
+    apply_deletes: bool = True,
+    declared_unique: bool = True,
+    source: str = "contact",
+    first_load_only: Collection[str] = (),
+    **rules: Any,
 ) -> TableMapping:
+    """*first_load_only* names Campaign fields without apply_updates; *rules* are further settings of a mapping."""
     return TableMapping(
         source=source,
         target="profile",
         key=KeyMapping(source="contactid", target="externalId", declared_unique=declared_unique),
         fields=[
-            FieldMapping(source=s, target=t)
+            FieldMapping(source=s, target=t, apply_updates=t not in first_load_only)
             for s, t in pairs or (("firstname", "firstName"), ("emailaddress1", "email"))
         ],
         apply_deletes=apply_deletes,
+        **rules,
     )
 
 
@@ -70,8 +79,9 @@ def bound(
     apply_deletes: bool = True,
     declared_unique: bool = True,
     data_policies: Mapping[str, str] | None = None,
+    **rules: Any,
 ) -> BoundMapping:
-    configured = mapping(*pairs, apply_deletes=apply_deletes, declared_unique=declared_unique)
+    configured = mapping(*pairs, apply_deletes=apply_deletes, declared_unique=declared_unique, **rules)
     return bind(configured, source_table(), target_resource(data_policies))
 
 
@@ -114,7 +124,7 @@ def filled(store: TableStore, *contacts: Mapping[str, object]) -> TableStore:
 
 def answer(store: TableStore, result: Result = Result.DONE, *keys: str, reason: str | None = None) -> None:
     """Claim what is open (or *keys* of it) and settle all of it with *result*."""
-    changes = [c for c in store.pending(1000) if not keys or c.key in keys]
+    changes = [c for c in open_changes(store) if not keys or c.key in keys]
     store.claim(changes)
     calls = 0 if result is Result.UNSENT else None
     store.settle(
@@ -130,4 +140,10 @@ def in_step(store: TableStore, *contacts: Mapping[str, object]) -> TableStore:
 
 def kinds(store: TableStore) -> dict[str, Kind]:
     """Kind of each open change by key."""
-    return {change.key: change.kind for change in store.pending(1000)}
+    return {change.key: change.kind for change in open_changes(store)}
+
+
+def open_changes(store: TableStore) -> list[Change]:
+    """What a run would send, in key order."""
+    store.begin_writing()
+    return store.take_window(1000)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from assets.ingress import TableKeys
 from assets.jobs import PLAN, SYNC
@@ -55,8 +56,9 @@ class Integration:
         settings = Settings.model_validate(self.settings)
         return definitions.build(Configuration(settings=settings, tables=self.tables))
 
-    def run(self, job: str) -> RunReport:
-        keys = [key for table in self.tables for key in TableKeys.of(table)[: 3 if job == SYNC else 2]]
+    def run(self, job: str, only: Sequence[str] = ()) -> RunReport:
+        tables = [table for table in self.tables if not only or table.name in only]
+        keys = [key for table in tables for key in TableKeys.of(table)[: 3 if job == SYNC else 2]]
         return run_in_process(self.definitions, job, keys, self.instance)
 
     def sync(self, table: str | None = None) -> Mapping[str, Any]:
@@ -71,6 +73,11 @@ class Integration:
         report = self.run(PLAN)
         assert report.success, report.errors
         return report.materialized[f"change_set/{self.tables[0].name}"]
+
+    def change_staging(self, statement: str) -> None:
+        """Change the staging file beside every rule, for what a test can't wait for."""
+        with duckdb.connect(str(self.staging)) as connection:
+            connection.execute(statement)
 
     def fail(self) -> str:
         """Sync, which must fail; what the user is told."""

@@ -1,4 +1,4 @@
-"""The mappings that the project ships, for tests to vary."""
+"""Mappings for tests to vary: contacts as the project ships them, and two custom entities linked with them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,23 @@ import yaml
 
 from d365_campaign.mapping import TableMapping
 
-CONTACT = Path(__file__).parents[1] / "config" / "tables" / "contact.yaml"
+CONFIG = Path(__file__).parents[1] / "config"
 
 
 def contact_mapping(**changes: Any) -> TableMapping:
-    """Contacts to profiles, with *changes*."""
-    return TableMapping.model_validate(yaml.safe_load(CONTACT.read_text(encoding="utf-8")) | changes)
+    """Contacts to profiles as in a fresh configuration, with *changes*."""
+    return _read("tables/contact.yaml", changes)
+
+
+def account_mapping(**changes: Any) -> TableMapping:
+    """Accounts to cusAccount, with *changes*."""
+    return _read("sandbox_tables/account.yaml", changes)
+
+
+def purchase_mapping(**changes: Any) -> TableMapping:
+    """Purchases, linked to contacts, to cusPurchase, with *changes*."""
+    return _read("sandbox_tables/new_purchase.yaml", changes)
+
+
+def _read(file: str, changes: dict[str, Any]) -> TableMapping:
+    return TableMapping.model_validate(yaml.safe_load((CONFIG / file).read_text(encoding="utf-8")) | changes)
