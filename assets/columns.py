@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from d365_campaign.mapping import BoundMapping, duckdb_type
+from d365_campaign.binding import BoundMapping, duckdb_type
 
 Metadata = dict[str, Any]
 

@@ -1,16 +1,22 @@
 """Dynamics to Campaign: three assets for each table mapping."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
 
 import dagster as dg
+from pydantic import Field
 
 from assets import columns
 from assets.steps import POOL, check_result, errors_as_failures, retries
 from d365_campaign import checks
-from d365_campaign.changes import ApplySummary, Plan, PullSummary, Spent
+from d365_campaign.blackout import blackout_end
+from d365_campaign.changes import ApplySummary, Plan, PullSummary, Replay, Spent
 from d365_campaign.config import EngineCallSettings, Settings
-from d365_campaign.flows.apply import EngineCallBudget, MassDeleteLimit, Pace, apply
+from d365_campaign.flows.allowance import Allowance
+from d365_campaign.flows.apply import EngineCallBudget, Pace, apply
 from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.pull import pull
 from d365_campaign.mapping import TableMapping
@@ -20,6 +26,7 @@ from resources.integration import open_table
 from resources.staging import StagingResource
 
 OWNERS = ["team:crm"]
+GUARDS = ("delete_share", "large_load", "initial_load")
 
 
 class TableKeys(NamedTuple):
@@ -38,12 +45,35 @@ class TableKeys(NamedTuple):
         )
 
 
-def table_assets(mapping: TableMapping, settings: Settings) -> list[dg.AssetsDefinition]:
-    """Snapshot, change set and Campaign resource of *mapping*."""
-    return [_snapshot(mapping, settings), _change_set(mapping, settings), _target(mapping, settings)]
+class SnapshotConfig(dg.Config):
+    """What a person may ask of one run."""
+
+    replay: Replay | None = Field(
+        default=None,
+        description="Read every record again, and send what differs; FORCED looks at each of them in Campaign too.",
+    )
 
 
-def _snapshot(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinition:
+def table_assets(
+    mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings
+) -> list[dg.AssetsDefinition]:
+    """Snapshot, change set and Campaign resource of *mapping*; *tables* are all of them.
+
+    Change sets and resources depend on those of the tables that links lead to: parents are planned and written first.
+    They also depend on the change sets of their children, which are deleted before them.
+    """
+    parents = [TableKeys.of(table) for table in tables if table.name in {link.parent for link in mapping.links}]
+    children = [TableKeys.of(table) for table in tables if mapping.name in {link.parent for link in table.links}]
+    return [
+        _snapshot(mapping, tables, settings),
+        _change_set(mapping, tables, settings, [keys.change_set for keys in parents]),
+        _target(
+            mapping, tables, settings, [*(keys.target for keys in parents), *(keys.change_set for keys in children)]
+        ),
+    ]
+
+
+def _snapshot(mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings) -> dg.AssetsDefinition:
     key = TableKeys.of(mapping).snapshot
 
     @dg.asset(
@@ -61,9 +91,11 @@ def _snapshot(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinition:
         ),
     )
     def snapshot(
-        dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource
+        config: SnapshotConfig, dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource
     ) -> dg.MaterializeResult:
-        with errors_as_failures(), open_table(mapping, dynamics, campaign, staging) as table:
+        with errors_as_failures(), open_table(mapping, tables, dynamics, campaign, staging) as table:
+            if config.replay is not None:
+                table.store.desk.request_replay(config.replay, settings.guardrails.max_replay_records)
             pulled = pull(table.source, table.store, Deadline(settings.run.pull_seconds))
             return dg.MaterializeResult(
                 metadata=_pull_metadata(pulled) | columns.of_snapshot(table.bound),
@@ -87,19 +119,21 @@ def _pull_metadata(pulled: PullSummary) -> columns.Metadata:
     }
 
 
-def _change_set(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinition:
+def _change_set(
+    mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings, parents: Sequence[dg.AssetKey]
+) -> dg.AssetsDefinition:
     keys = TableKeys.of(mapping)
 
     @dg.asset(
         key=keys.change_set,
-        deps=[keys.snapshot],
+        deps=[keys.snapshot, *parents],
         group_name=mapping.name,
         kinds={"duckdb"},
         owners=OWNERS,
         tags={"table": mapping.name},
         pool=POOL,
         retry_policy=retries(settings.run),
-        check_specs=[dg.AssetCheckSpec("delete_share", asset=keys.change_set, blocking=True)],
+        check_specs=[dg.AssetCheckSpec(name, asset=keys.change_set, blocking=True) for name in GUARDS],
         description=(
             f"What differs between Dynamics **{mapping.source}** and Campaign **{mapping.target}**, one row per "
             "record, and the engine calls it takes to settle it. An unchanged record has no row and costs nothing."
@@ -108,12 +142,12 @@ def _change_set(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinitio
     def change_set(
         dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource
     ) -> dg.MaterializeResult:
-        with errors_as_failures(), open_table(mapping, dynamics, campaign, staging) as table:
-            planned = plan(table.store, table.target)
-            verdict = _limit(settings).verdict(planned.summary, planned.mirrored)
+        with errors_as_failures(), open_table(mapping, tables, dynamics, campaign, staging) as table:
+            allowance = Allowance(_budget(settings.engine_calls).left(table.ledger))
+            planned = plan(table.store, table.target, allowance=allowance)
             return dg.MaterializeResult(
                 metadata=_plan_metadata(planned) | columns.of_change_set(table.bound, keys.snapshot),
-                check_results=[check_result(verdict)],
+                check_results=[check_result(verdict) for verdict in _guards(settings).verdicts(table.store)],
             )
 
     return change_set
@@ -122,13 +156,18 @@ def _change_set(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinitio
 def _plan_metadata(planned: Plan) -> columns.Metadata:
     summary = planned.summary
     return {
-        "dagster/row_count": summary.open + summary.refused,
+        "dagster/row_count": summary.open + summary.refused + summary.deferred + summary.held,
         "to_insert": summary.insert,
         "to_update": summary.update,
         "to_adopt": summary.adopt,
         "to_delete": summary.delete,
         "unchanged": summary.unchanged,
+        "filtered_out": summary.filtered_out,
         "refused": summary.refused,
+        "deferred": summary.deferred,
+        "held": summary.held,
+        "scanned": planned.scanned,
+        "scan_calls": planned.scan_calls,
         "engine_calls": summary.engine_calls,
         "engine_calls_adobe": planned.engine_calls_adobe,
         "compared_everything": summary.full,
@@ -137,12 +176,14 @@ def _plan_metadata(planned: Plan) -> columns.Metadata:
     }
 
 
-def _target(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinition:
+def _target(
+    mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings, linked: Sequence[dg.AssetKey]
+) -> dg.AssetsDefinition:
     keys = TableKeys.of(mapping)
 
     @dg.asset(
         key=keys.target,
-        deps=[keys.change_set],
+        deps=[keys.change_set, *linked],
         group_name=mapping.name,
         kinds={"adobecampaign"},
         owners=OWNERS,
@@ -164,20 +205,22 @@ def _target(mapping: TableMapping, settings: Settings) -> dg.AssetsDefinition:
         campaign: CampaignResource,
         staging: StagingResource,
     ) -> dg.MaterializeResult:
-        with errors_as_failures(), open_table(mapping, dynamics, campaign, staging) as table:
+        with errors_as_failures(), open_table(mapping, tables, dynamics, campaign, staging) as table:
             applied = apply(
                 table.store,
                 table.ledger,
                 table.target,
-                pace=Pace(settings.campaign.workers, settings.run.batch_size),
-                budget=EngineCallBudget(settings.engine_calls.daily_budget, settings.engine_calls.monthly_budget),
-                mass_delete=_limit(settings),
+                pace=_pace(settings),
+                budget=_budget(settings.engine_calls),
+                guards=_guards(settings),
                 deadline=Deadline(settings.run.write_seconds),
             )
             for reject in applied.rejects:
                 context.log.warning(f"{mapping.target} {reject.key}: {reject.reason}")
             return dg.MaterializeResult(
-                metadata=_apply_metadata(applied) | columns.of_target(table.bound, keys.change_set),
+                metadata=_apply_metadata(applied)
+                | {"resumes_at": _resumes_at(applied.stopped_by, settings)}
+                | columns.of_target(table.bound, keys.change_set),
                 check_results=[
                     check_result(checks.none_refused(applied.refused)),
                     *map(check_result, _budget_verdicts(applied.spent, settings.engine_calls)),
@@ -197,6 +240,8 @@ def _apply_metadata(applied: ApplySummary) -> columns.Metadata:
         "identical": applied.identical,
         "unchanged": applied.unchanged,
         "refused": applied.refused,
+        "deferred": applied.deferred,
+        "held": applied.held,
         "backlog": applied.backlog,
         "engine_calls": applied.engine_calls,
         "engine_calls_adobe": applied.engine_calls_adobe,
@@ -204,15 +249,42 @@ def _apply_metadata(applied: ApplySummary) -> columns.Metadata:
         "rows_per_second": round(written / applied.seconds, 1) if applied.seconds else 0.0,
         "seconds": round(applied.seconds, 3),
         "stopped_by": applied.stopped_by or "",
+        "refused_sample": dg.MetadataValue.json({reject.key: reject.reason for reject in applied.rejects}),
+        "deferred_sample": dg.MetadataValue.json(dict(applied.waiting)),
     }
 
 
 def _budget_verdicts(spent: Spent, limits: EngineCallSettings) -> list[checks.Verdict]:
+    this_month = spent.this_month + limits.other_calls
     return [
         checks.engine_call_budget(spent.today, limits.daily_budget, limits.warn_at, "daily"),
-        checks.engine_call_budget(spent.this_month, limits.monthly_budget, limits.warn_at, "monthly"),
+        checks.engine_call_budget(this_month, limits.monthly_budget, limits.warn_at, "monthly"),
     ]
 
 
-def _limit(settings: Settings) -> MassDeleteLimit:
-    return MassDeleteLimit(settings.guardrails.max_delete_share, settings.guardrails.min_deletes)
+def _resumes_at(stopped_by: str | None, settings: Settings) -> float:
+    """The moment (epoch) before which another run could write nothing: the budget's next day, or a blackout's end."""
+    now = datetime.now(UTC)
+    if stopped_by == "budget":
+        return datetime.combine(now.date() + timedelta(days=1), time.min, UTC).timestamp()
+    end = blackout_end(settings.run.blackout_windows, now) if stopped_by == "blackout" else None
+    return end.timestamp() if end else 0.0
+
+
+def _pace(settings: Settings) -> Pace:
+    windows = settings.run.blackout_windows
+    return Pace(
+        workers=settings.campaign.workers,
+        batch_size=settings.run.batch_size,
+        max_attempts=settings.run.reject_attempts,
+        blackout=lambda: blackout_end(windows, datetime.now(UTC)) is not None,
+    )
+
+
+def _budget(limits: EngineCallSettings) -> EngineCallBudget:
+    return EngineCallBudget(limits.daily_budget, limits.monthly_budget, limits.other_calls)
+
+
+def _guards(settings: Settings) -> Guards:
+    limits = settings.guardrails
+    return Guards(limits.max_delete_share, limits.min_deletes, limits.large_load_records, limits.max_initial_records)

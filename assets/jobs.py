@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 SYNC = "sync"
 PLAN = "plan"
-# Every event stands in the UI; the terminal shows what someone should look at.
-QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+# Every event stands in the UI; commands print what someone should look at.
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 def sync_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":

@@ -15,6 +15,7 @@ from resources.dynamics import DynamicsResource
 INTERVAL_SECONDS = 5
 # The same state is not asked for again sooner, so that a table which fails over and over does not fill the run list.
 ASK_AGAIN_SECONDS = 60
+WRITTEN = ("inserted", "updated", "deleted")
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -38,7 +39,11 @@ def dynamics_changes(tables: Sequence[TableMapping], *, starts_running: bool) ->
             return dg.SkipReason("a sync run is on")
         asked: dict[str, list[float]] = json.loads(context.cursor or "{}")
         with errors_as_failures():
-            due = {t.name: stamp for t in tables if (stamp := _due(context.instance, t, dynamics, asked.get(t.name)))}
+            due = {
+                table.name: stamp
+                for table in tables
+                if (stamp := _due(context.instance, table, tables, dynamics, asked.get(table.name)))
+            }
         if not due:
             return dg.SkipReason("nothing changed in Dynamics, and there is no backlog")
         selection = [key for table in tables if table.name in due for key in TableKeys.of(table)]
@@ -51,7 +56,11 @@ def dynamics_changes(tables: Sequence[TableMapping], *, starts_running: bool) ->
 
 
 def _due(
-    instance: dg.DagsterInstance, table: TableMapping, dynamics: DynamicsResource, asked: Sequence[float] | None
+    instance: dg.DagsterInstance,
+    table: TableMapping,
+    tables: Sequence[TableMapping],
+    dynamics: DynamicsResource,
+    asked: Sequence[float] | None,
 ) -> float | None:
     """The moment this table was last in step, when it should run again; None when it needn't."""
     keys = TableKeys.of(table)
@@ -62,18 +71,31 @@ def _due(
         return None
     if pulled is None or written is None or written.timestamp < pulled.timestamp:
         return stamp
-    if not _value(pulled, "caught_up") or _has_backlog(written):
+    if not _value(pulled, "caught_up") or _has_backlog(written) or _may_go_out_now(instance, table, tables, written):
         return stamp
     return stamp if dynamics.client.has_changes(str(_value(pulled, "delta_link"))) else None
 
 
-def _has_backlog(written: dg.EventLogEntry) -> bool:
-    """Whether there is more to write, and a run could write it: one that the budget stopped waits for the next day."""
-    if not _value(written, "backlog"):
+def _may_go_out_now(
+    instance: dg.DagsterInstance, table: TableMapping, tables: Sequence[TableMapping], written: dg.EventLogEntry
+) -> bool:
+    """Whether some of its records wait for another table's, and one that it is linked with was written since."""
+    if not _value(written, "deferred"):
         return False
-    if _value(written, "stopped_by") != "budget":
-        return True
-    return time.gmtime(written.timestamp)[:3] != time.gmtime(time.time())[:3]
+    linked = {link.parent for link in table.links} | {
+        other.name for other in tables for link in other.links if link.parent == table.name
+    }
+    for other in tables:
+        event = instance.get_latest_materialization_event(TableKeys.of(other).target) if other.name in linked else None
+        if event and event.timestamp > written.timestamp and any(_value(event, name) for name in WRITTEN):
+            return True
+    return False
+
+
+def _has_backlog(written: dg.EventLogEntry) -> bool:
+    """Whether there is more to write, and a run could write it by now."""
+    resumes_at = _value(written, "resumes_at")
+    return bool(_value(written, "backlog")) and (not resumes_at or time.time() >= float(str(resumes_at)))
 
 
 def _value(event: dg.EventLogEntry, name: str) -> object:

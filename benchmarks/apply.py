@@ -4,14 +4,15 @@ from pathlib import Path
 
 from benchmarks.report import Figure, Target, peak_mb, spread
 from benchmarks.systems import Systems, profiles, running
+from d365_campaign.binding import BoundMapping
 from d365_campaign.changes import ApplySummary
 from d365_campaign.clients.campaign import CampaignClient
 from d365_campaign.clients.dataverse import DataverseClient
-from d365_campaign.flows.apply import EngineCallBudget, MassDeleteLimit, Pace, apply
+from d365_campaign.flows.apply import EngineCallBudget, Pace, apply
 from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.pull import pull
-from d365_campaign.mapping import BoundMapping
 from d365_campaign.store.staging import open_staging
 
 INSERTS = 4_000
@@ -72,7 +73,7 @@ def sync(dynamics: DataverseClient, campaign: CampaignClient, bound: BoundMappin
             target,
             pace=Pace(workers=WORKERS),
             budget=EngineCallBudget(),
-            mass_delete=MassDeleteLimit(),
+            guards=Guards(),
             deadline=Deadline(None),
         )
 

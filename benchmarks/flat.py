@@ -10,11 +10,11 @@ from benchmarks.apply import sync
 from benchmarks.plan import connection_of
 from benchmarks.report import Figure, Target, peak_mb, seconds, spread
 from benchmarks.systems import Systems, profiles, running
+from d365_campaign.binding import BoundMapping
 from d365_campaign.clients.campaign import CampaignClient
 from d365_campaign.clients.dataverse import DataverseClient
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.pull import pull
-from d365_campaign.mapping import BoundMapping
 from d365_campaign.store import sql
 from d365_campaign.store.staging import open_staging
 

@@ -8,13 +8,15 @@ import duckdb
 import polars as pl
 
 from benchmarks.report import Figure, Target, in_turn, peak_mb, seconds, spread
+from d365_campaign.binding import BoundMapping, bind
 from d365_campaign.changes import ChangePage, Reading
 from d365_campaign.field_types import HELD, CampaignType, SourceType
-from d365_campaign.mapping import BoundMapping, FieldMapping, KeyMapping, TableMapping, bind
+from d365_campaign.mapping import FieldMapping, KeyMapping, TableMapping
 from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
 from d365_campaign.store import sql
 from d365_campaign.store.staging import open_staging
 from d365_campaign.store.table_store import TableStore
+from d365_campaign.store.values import quote
 
 ROWS = 1_000_000
 TOUCHED = 1_000
@@ -108,8 +110,8 @@ def fill(store: TableStore, rows: int) -> None:
     In the order of their keys, as Dynamics sends them, so values come in no order: that decides how well they compress.
     """
     values = ", ".join(value for *_, value in COLUMNS)
-    names = ", ".join(sql.quote(name) for name, *_ in COLUMNS)
-    columns = ", ".join(sql.quote(name) for name in sql.mirror_columns(store.table))
+    names = ", ".join(quote(name) for name, *_ in COLUMNS)
+    columns = ", ".join(quote(name) for name in sql.mirror_columns(store.table))
     snapshot, mirror = sql.relation(store.table, "snapshot"), sql.relation(store.table, "mirror")
     numbers = f"select {_key('i')} as key, cast(hash(i) >> 8 as bigint) as n from range({rows}) as r(i)"
     earlier = f"select {_key('i * 100')} from range({rows // 100}) as r(i)"
@@ -131,7 +133,7 @@ def _key(number: str) -> str:
 
 def bare_full_join(store: TableStore) -> None:
     """What DuckDB needs at least: keys and kinds of the rows that differ, by the stored columns as they are."""
-    names = [sql.quote(f.target.name) for f in store.table.fields]
+    names = [quote(f.target.name) for f in store.table.fields]
     differs = " or ".join(f"s.{name} is distinct from m.{name}" for name in names)
     connection_of(store).execute(
         f"""create or replace temp table difference as

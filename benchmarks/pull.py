@@ -10,10 +10,10 @@ import orjson
 from benchmarks import against_dlt
 from benchmarks.report import Figure, Target, in_turn, peak_mb, seconds, spread
 from benchmarks.systems import Systems, contacts_with, running
+from d365_campaign.binding import BoundMapping
 from d365_campaign.clients.dataverse import API_PATH, MAX_PAGE_SIZE, NEXT_LINK
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.pull import pull
-from d365_campaign.mapping import BoundMapping
 from d365_campaign.store.staging import open_staging
 
 CONTACTS = 200_000

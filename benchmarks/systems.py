@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from d365_campaign.binding import MODIFIED_ON, BoundMapping, bind
 from d365_campaign.clients.campaign import CampaignClient
 from d365_campaign.clients.dataverse import DataverseClient
 from d365_campaign.clients.tokens import ClientCredentials, TokenSource
 from d365_campaign.clients.wire import WireSettings
-from d365_campaign.mapping import MODIFIED_ON, BoundMapping, FieldMapping, KeyMapping, TableMapping, bind
+from d365_campaign.mapping import FieldMapping, KeyMapping, TableMapping
 from d365_campaign.schemas import ResourceField, TargetResource
 
 STARTUP_SECONDS = 120.0

@@ -4,14 +4,17 @@
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dotenv import load_dotenv
 
+from assets.desk import replay_job
 from assets.ingress import TableKeys, table_assets
 from assets.jobs import SYNC, plan_job, sync_job
+from assets.run_history import ForgottenRuns, forget_in_runs
 from assets.runs import RunReport, run_in_process
 from assets.sensors import dynamics_changes
 from d365_campaign.config import CampaignSettings, Configuration, DynamicsSettings, Settings, Value, load
@@ -27,8 +30,8 @@ def build(configuration: Configuration) -> dg.Definitions:
     """Everything Dagster needs for one integration."""
     tables, settings = configuration.tables, configuration.settings
     return dg.Definitions(
-        assets=[asset for table in tables for asset in table_assets(table, settings)],
-        jobs=[sync_job(tables), plan_job(tables)],
+        assets=[asset for table in tables for asset in table_assets(table, tables, settings)],
+        jobs=[sync_job(tables), plan_job(tables), replay_job(tables)],
         sensors=[dynamics_changes(tables, starts_running=_starts_running(settings))],
         resources=resources(settings),
         executor=dg.in_process_executor,
@@ -95,6 +98,12 @@ def run(job: str, table: str | None = None) -> RunReport:
     selection = [key for each in tables for key in (TableKeys.of(each) if job == SYNC else TableKeys.of(each)[:2])]
     with dg.DagsterInstance.get() as instance:
         return run_in_process(build(integration), job, selection, instance)
+
+
+def forget(keys: Sequence[str]) -> ForgottenRuns:
+    """Delete what the instance of DAGSTER_HOME keeps of *keys*."""
+    with dg.DagsterInstance.get() as instance:
+        return forget_in_runs(instance, keys)
 
 
 def _value(value: Value) -> str:

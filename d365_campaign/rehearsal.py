@@ -42,6 +42,21 @@ def start_afresh() -> None:
     (STATE / "dagster").mkdir(parents=True)
 
 
+class Seed(NamedTuple):
+    """What a sandbox begins with; a *story* adds a purchase that has to wait and a contact that is refused."""
+
+    contacts: int = 0
+    accounts: int = 0
+    purchases: int = 0
+    story: bool = False
+
+    def arguments(self) -> list[str]:
+        """The same for the sandbox's command line."""
+        numbers = self._asdict()
+        story = ["--story"] if numbers.pop("story") else []
+        return [part for name, number in numbers.items() for part in (f"--{name}", str(number))] + story
+
+
 class RunningSandbox(NamedTuple):
     """Where it is to be found, and the process it runs in."""
 
@@ -51,7 +66,7 @@ class RunningSandbox(NamedTuple):
 
 @contextmanager
 def running_sandbox(
-    contacts: int, ports: Mapping[str, int] | None = None, directory: Path = SANDBOX
+    seed: Seed, ports: Mapping[str, int] | None = None, directory: Path = SANDBOX
 ) -> Iterator[RunningSandbox]:
     """A sandbox in a process of its own until the block ends, also when this process is told to stop.
 
@@ -68,8 +83,7 @@ def running_sandbox(
         "d365_campaign.sandbox",
         "--directory",
         str(directory),
-        "--contacts",
-        str(contacts),
+        *seed.arguments(),
     ]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     process = subprocess.Popen([*command, *chosen])

@@ -3,18 +3,18 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 from queue import SimpleQueue
 from threading import Event
 
-from d365_campaign import checks
-from d365_campaign.changes import ApplySummary, Change, ChangeSummary, Kind, Outcome, Result
+from d365_campaign.changes import ApplySummary, Change, Kind, Outcome, Result
 from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.ports import RecordTarget
 from d365_campaign.flows.write import Writer
@@ -23,43 +23,43 @@ from d365_campaign.store.table_store import TableStore
 
 log = logging.getLogger(__name__)
 
-SAMPLE_REJECTS = 5
+SAMPLES = 5
+# Open changes that are fetched from the staging file at once, with their values.
+WINDOW = 5000
 # So many changes without an answer are no accident: Campaign is in trouble, and the run stops asking.
 MOST_UNKNOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class EngineCallBudget:
-    """Engine calls allowed per UTC day and calendar month, over all tables; None is no limit."""
+    """Engine calls allowed per UTC day and calendar month, over all tables; None is no limit.
+
+    *others* are the calls a month that other users of Campaign make: they come out of the monthly budget too.
+    """
 
     daily: int | None = None
     monthly: int | None = None
+    others: int = 0
 
     def left(self, ledger: Ledger) -> int | None:
         """What may still be spent now; None when nothing limits it."""
         spent = ledger.spent()
-        limits = ((self.daily, spent.today), (self.monthly, spent.this_month))
+        limits = ((self.daily, spent.today), (self.monthly, spent.this_month + self.others))
         return min((limit - used for limit, used in limits if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class MassDeleteLimit:
-    """The part of the known Campaign records that one plan may delete; up to *min_deletes* always pass."""
-
-    max_share: float = 0.2
-    min_deletes: int = 100
-
-    def verdict(self, summary: ChangeSummary, mirrored: int) -> checks.Verdict:
-        """The same verdict that the plan's check shows: the writer looks for itself."""
-        return checks.delete_share(summary, mirrored, self.max_share, self.min_deletes)
-
-
-@dataclass(frozen=True, slots=True)
 class Pace:
-    """How many changes are under way at once. A run that is killed leaves at most *batch_size* of them in doubt."""
+    """How many changes are under way at once. A run that is killed leaves at most *batch_size* of them in doubt.
+
+    *max_attempts*: how often a refused change is sent before it rests. *blackout* tells whether nothing may be written
+    at this moment.
+    """
 
     workers: int = 8
     batch_size: int = 200
+    max_attempts: int = 1
+    blackout: Callable[[], bool] = lambda: False
 
 
 def apply(
@@ -69,27 +69,29 @@ def apply(
     *,
     pace: Pace,
     budget: EngineCallBudget,
-    mass_delete: MassDeleteLimit,
+    guards: Guards,
     deadline: Deadline,
 ) -> ApplySummary:
     """Write what is open, at most until *deadline* and within *budget*; what is left is the next run's backlog.
 
     Raises the error that stopped the run (a setting, a right, a system that can't be reached) after everything that had
-    an answer by then was settled; ConfigurationError before the first write when the plan deletes too much.
+    an answer by then was settled; ConfigurationError before the first write when the plan goes beyond a limit.
     """
     started = time.monotonic()
-    if store.book_unsettled() or not store.planned:
-        plan(store, target)
-    verdict = mass_delete.verdict(store.summary(), store.mirrored())
-    if not verdict.passed:
-        raise ConfigurationError(f"{store.table.name}: {verdict.description}")
-    fields = [f.target for f in store.table.fields]
+    in_doubt = store.book_unsettled()
     allowance = Allowance(budget.left(ledger))
-    unique = store.table.mapping.key.declared_unique
-    writer = Writer(target, fields, declared_unique=unique, allowance=allowance)
+    if in_doubt or not store.planned:
+        plan(store, target, allowance=allowance)
+    store.begin_writing()
+    failed = [verdict.description for verdict in guards.verdicts(store) if not verdict.passed]
+    if failed:
+        raise ConfigurationError(f"{store.table.name}: {' '.join(failed)}")
+    writer = Writer(target, store.table, allowance=allowance)
     run = _Run(store, ledger, writer, pace=pace, allowance=allowance, deadline=deadline)
     run.go()
     summary = run.summary(time.monotonic() - started)
+    if not summary.backlog:
+        store.end_large_load()
     if run.error is not None:
         log.error("%s: stopped after %d engine calls", store.table.name, summary.engine_calls)
         raise run.error
@@ -147,18 +149,26 @@ class _Run:
 
     def _batches(self, size: int) -> Iterator[Sequence[Change]]:
         """Claimed batches of open changes, until there are no more, the time is up or the budget is spent."""
-        after = ""
-        while not self._stop.is_set() and not self._allowance.spent:
-            if self._deadline.passed:
-                self._stopped_by = "time"
-                return
-            batch = self._store.pending(size, after)
-            affordable = list(takewhile(lambda change: self._allowance.take(change.engine_calls), batch))
-            if not affordable:
-                return
-            self._store.claim(affordable)
-            after = affordable[-1].key
-            yield affordable
+        while window := self._window():
+            while window:
+                if not self._goes_on():
+                    return
+                affordable = list(takewhile(lambda change: self._allowance.take(change.engine_calls), window[:size]))
+                if not affordable:
+                    return
+                self._store.claim(affordable)
+                yield affordable
+                window = window[len(affordable) :]
+
+    def _window(self) -> Sequence[Change]:
+        return self._store.take_window(WINDOW) if self._goes_on() else ()
+
+    def _goes_on(self) -> bool:
+        if self._pace.blackout():
+            self._stopped_by = "blackout"
+        elif self._deadline.passed:
+            self._stopped_by = "time"
+        return not (self._stopped_by or self._stop.is_set() or self._allowance.spent)
 
     def _attempt(self, change: Change) -> None:
         if self._stop.is_set() or self._deadline.passed:
@@ -182,7 +192,7 @@ class _Run:
     def _settle(self, outcomes: Sequence[Outcome]) -> None:
         if not outcomes:
             return
-        self._store.settle(outcomes)
+        self._store.settle(outcomes, self._pace.max_attempts)
         for outcome in outcomes:
             self._counts["engine_calls"] += outcome.engine_calls
             if outcome.result is Result.DONE:
@@ -217,12 +227,15 @@ class _Run:
             identical=counts["identical"],
             unchanged=left.unchanged - written,
             refused=left.refused,
+            deferred=left.deferred,
+            held=left.held,
             backlog=left.open,
             engine_calls=counts["engine_calls"],
             engine_calls_adobe=self._store.take_adobe_engine_calls(),
             seconds=seconds,
             stopped_by=self._stopped_by or ("budget" if self._allowance.spent else None),
             mirrored=self._store.mirrored(),
-            rejects=self._store.rejects(SAMPLE_REJECTS),
+            rejects=self._store.rejects(SAMPLES),
+            waiting=self._store.waiting(SAMPLES),
             spent=self._ledger.spent(),
         )

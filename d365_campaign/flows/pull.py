@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
+from d365_campaign.binding import MODIFIED_ON
 from d365_campaign.changes import ChangePage, PullSummary, Reading
 from d365_campaign.errors import DeltaTokenExpired
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.ports import ChangeSource
-from d365_campaign.mapping import MODIFIED_ON
 from d365_campaign.store.table_store import TableStore
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ def pull(source: ChangeSource, store: TableStore, deadline: Deadline) -> PullSum
     A delta token that Dynamics no longer knows leads to one full read, whose end removes the records it didn't meet.
     """
     started = time.monotonic()
+    if store.take_up_replay():
+        log.info("%s: replay: reading every record again", store.table.name)
     total = PullSummary(full_read=store.reading.phase == "full")
     restarted = False
     while not total.caught_up:

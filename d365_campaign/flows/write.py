@@ -3,14 +3,14 @@
 What the outcome of a write is that got no answer is settled by reading the record back, never by inserting again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from d365_campaign.binding import BoundMapping
 from d365_campaign.changes import Change, FoundRecord, Kind, Outcome, Result
-from d365_campaign.errors import RecordRejected, SyncError, UnknownOutcome
+from d365_campaign.errors import RecordHidden, RecordRejected, SyncError, UnknownOutcome
 from d365_campaign.field_types import same_in_campaign, to_wire
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.ports import RecordTarget
-from d365_campaign.schemas import ResourceField
 
 
 class AllowanceSpent(SyncError):
@@ -20,26 +20,18 @@ class AllowanceSpent(SyncError):
 class Writer:
     """Writes changes of one table. It keeps nothing between two changes, so workers share it.
 
-    *declared_unique*: Campaign refuses a second record with the same key, so an insert needs no look-up first. What a
-    change costs by the formula was taken from the *allowance* by who sends it; every call beyond that is taken here.
+    What a change costs by the formula was taken from the *allowance* by who sends it; every call beyond that is taken
+    here.
     """
 
-    def __init__(
-        self,
-        target: RecordTarget,
-        fields: Sequence[ResourceField],
-        *,
-        declared_unique: bool,
-        allowance: Allowance | None = None,
-    ) -> None:
+    def __init__(self, target: RecordTarget, table: BoundMapping, *, allowance: Allowance | None = None) -> None:
         self._target = target
-        self._fields = fields
-        self._declared_unique = declared_unique
+        self._table = table
         self._allowance = allowance or Allowance()
 
     def write(self, change: Change) -> tuple[Outcome, SyncError | None]:
         """The outcome, and the error that should stop the whole run, if there was one."""
-        attempt = _Attempt(self._target, self._fields, change, self._allowance)
+        attempt = _Attempt(self._target, self._table, change, self._allowance)
         try:
             return self._outcome(change, attempt)
         finally:
@@ -47,10 +39,13 @@ class Writer:
 
     def _outcome(self, change: Change, attempt: "_Attempt") -> tuple[Outcome, SyncError | None]:
         try:
-            kind, identical = attempt.run(self._declared_unique)
+            kind, identical = attempt.run()
             return Outcome(change.key, kind, Result.DONE, attempt.calls, identical), None
-        except RecordRejected as refusal:
-            return Outcome(change.key, change.kind, Result.REFUSED, attempt.calls, reason=str(refusal)), None
+        except (RecordRejected, RecordHidden) as refusal:
+            result = Result.REFUSED if isinstance(refusal, RecordRejected) else Result.DEFERRED
+            fields = refusal.fields if isinstance(refusal, RecordRejected) else ()
+            outcome = Outcome(change.key, change.kind, result, attempt.calls, reason=str(refusal), fields=fields)
+            return outcome, None
         except UnknownOutcome as doubt:
             return Outcome(change.key, change.kind, Result.UNKNOWN, attempt.calls, reason=str(doubt)), None
         except SyncError as error:
@@ -62,22 +57,20 @@ class Writer:
 class _Attempt:
     """One change on its way, and the engine calls it has taken so far."""
 
-    def __init__(
-        self, target: RecordTarget, fields: Sequence[ResourceField], change: Change, allowance: Allowance
-    ) -> None:
+    def __init__(self, target: RecordTarget, table: BoundMapping, change: Change, allowance: Allowance) -> None:
         self._target = target
-        self._fields = fields
+        self._table = table
         self._change = change
         self._allowance = allowance
         self.calls = 0
         self.sent_without_answer = False
 
-    def run(self, declared_unique: bool) -> tuple[Kind, bool]:
+    def run(self) -> tuple[Kind, bool]:
         """Do it. Returns what was done in the end, and whether Campaign held the desired values already."""
         match self._change.kind:
             case Kind.DELETE:
                 return self._delete()
-            case Kind.INSERT if declared_unique:
+            case Kind.INSERT if self._table.mapping.key.declared_unique:
                 return self._insert()
             case kind:
                 return self._bring_into_step(kind)
@@ -85,10 +78,16 @@ class _Attempt:
     def _delete(self) -> tuple[Kind, bool]:
         try:
             self._count_call()
-            self._target.delete(self._change.key)
+            was_there = self._target.delete(self._change.key)
         except UnknownOutcome:
             if self._read_back() is not None:
                 raise
+        else:
+            if not was_there and self._table.may_hide:
+                raise RecordHidden(
+                    f"Campaign {self._table.target.name} {self._change.key}: there is nothing to delete, or it is "
+                    "hidden while the record that its link leads to is missing."
+                )
         return Kind.DELETE, False
 
     def _insert(self) -> tuple[Kind, bool]:
@@ -103,15 +102,25 @@ class _Attempt:
     def _adopt(self, refusal: RecordRejected) -> tuple[Kind, bool]:
         found = self._read()
         if found is None:
-            raise RecordRejected(
+            raise RecordHidden(
                 f"{refusal} Yet it can't be read: it is hidden until the record that its link leads to exists."
             ) from refusal
+        self._refuse_to_adopt()
         return Kind.ADOPT, self._patch(found)
+
+    def _refuse_to_adopt(self) -> None:
+        if self._table.mapping.adopt_existing == "never":
+            raise RecordRejected(
+                f"Campaign {self._table.target.name} {self._change.key}: it is there already, and adopt_existing is "
+                "never. Delete it in Campaign, or set adopt_existing to by_key."
+            )
 
     def _bring_into_step(self, kind: Kind) -> tuple[Kind, bool]:
         found = self._read()
         if found is None:
             return self._insert()
+        if kind is Kind.INSERT:
+            self._refuse_to_adopt()
         return (Kind.ADOPT if kind is Kind.INSERT else kind), self._patch(found)
 
     def _create(self) -> None:
@@ -122,7 +131,7 @@ class _Attempt:
         }
         try:
             self._count_call()
-            self._target.create(self._change.key, values)
+            self._target.create(self._change.key, {**self._table.mapping.on_create, **values})
         except UnknownOutcome:
             found = self._read_back()
             if found is None:
@@ -144,14 +153,23 @@ class _Attempt:
         return False
 
     def _differing(self, found: FoundRecord) -> Mapping[str, object]:
+        """The values to write over a record that is there; what is withheld from later updates is left as it is."""
+        desired, may_be_sent = self._change.values, self._change.changed
         return {
-            f.name: self._change.values[f.name]
-            for f in self._fields
-            if not same_in_campaign(self._change.values[f.name], found.values.get(f.name), f.type, f.data_policy)
+            f.target.name: desired[f.target.name]
+            for f in self._table.fields
+            if f.mapping.apply_updates or may_be_sent is None or f.target.name in may_be_sent
+            if not same_in_campaign(
+                desired[f.target.name], found.values.get(f.target.name), f.target.type, f.target.data_policy
+            )
         }
 
     def _wire(self, values: Mapping[str, object]) -> dict[str, object]:
-        return {f.name: to_wire(values[f.name], f.type) for f in self._fields if f.name in values}
+        return {
+            f.target.name: to_wire(values[f.target.name], f.target.type)
+            for f in self._table.fields
+            if f.target.name in values
+        }
 
     def _read(self) -> FoundRecord | None:
         self._count_call()

@@ -1,15 +1,17 @@
 """The staging file: one DuckDB file per integration, one process at a time."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from d365_campaign.binding import BoundMapping
 from d365_campaign.errors import ConfigurationError, RetriableError
-from d365_campaign.mapping import BoundMapping
+from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.privacy import Privacy
 from d365_campaign.store.table_store import STATE, TableStore
 
 # Small commits would otherwise rewrite the last row group again and again; closing the file folds the log in.
@@ -17,6 +19,8 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "preserve_insertion_order": "false",
     "checkpoint_threshold": "256MB",
 }
+# Counts up when relations of the file change in a way that `create table if not exists` doesn't bring about.
+FORMAT = 2
 # A disk that is full shows as any of these: while a statement writes, or when its transaction is to be committed.
 UNWRITTEN = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 
@@ -27,13 +31,38 @@ class Staging:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         connection.execute("set TimeZone = 'UTC'")  # in another, moments would be shifted on their way in
+        _refuse_other_format(connection)
         for statement in STATE:
             connection.execute(statement)
         self.ledger = Ledger(connection)
+        self.privacy = Privacy(connection)
 
     def table(self, bound: BoundMapping) -> TableStore:
         """The part of the file that belongs to one table mapping, made or brought up to date where needed."""
         return TableStore(self._connection, self.ledger, bound)
+
+    def desk(self, name: str) -> TableDesk:
+        """The same part, as a person asks about it. Raises ConfigurationError before the table's first run."""
+        return TableDesk(self._connection, name)
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """The names of the table mappings that were run with this file."""
+        return [name for (name,) in self._connection.execute("select name from main.table_mapping").fetchall()]
+
+
+def _refuse_other_format(connection: duckdb.DuckDBPyConnection) -> None:
+    """All of the file can be made anew from both systems, so an older one is not converted."""
+    is_new = not connection.execute("select 1 from duckdb_tables() limit 1").fetchall()
+    connection.execute("create table if not exists main.staging_format (version integer)")
+    if is_new:
+        connection.execute("insert into main.staging_format values ($1)", [FORMAT])
+    found = connection.execute("select version from main.staging_format").fetchall()
+    if found != [(FORMAT,)]:
+        raise ConfigurationError(
+            "the staging file was made by another version of this project. Keep it until a run with a new file went "
+            "well (set staging.path): what Dynamics and Campaign hold is read again."
+        )
 
 
 @contextmanager
@@ -42,7 +71,7 @@ def open_staging(path: Path) -> Iterator[Staging]:
 
     Raises RetriableError while another process works on it, ConfigurationError where it can't be opened at all.
     """
-    with _private_files():
+    with private_files():
         connection = _connect(path)
         try:
             yield Staging(connection)
@@ -56,7 +85,7 @@ def open_staging(path: Path) -> Iterator[Staging]:
 
 
 @contextmanager
-def _private_files() -> Iterator[None]:
+def private_files() -> Iterator[None]:
     """DuckDB makes further files, with the same personal data, beside its own for as long as it is open."""
     previous = os.umask(0o077)
     try:

@@ -1,33 +1,62 @@
 """One table mapping's part of the staging file: absorb pages, compute the change set, settle outcomes."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import polars as pl
 
-from d365_campaign.changes import Change, ChangePage, ChangeSummary, Kind, Outcome, Reading, Reject
+from d365_campaign.binding import BoundMapping
+from d365_campaign.changes import (
+    RECORD_KEY,
+    Change,
+    ChangePage,
+    ChangeSummary,
+    Kind,
+    Outcome,
+    Reading,
+    Reject,
+    Replay,
+    Result,
+)
 from d365_campaign.errors import ConfigurationError
-from d365_campaign.mapping import BoundMapping
-from d365_campaign.store import sql
+from d365_campaign.store import sql, sql_apply, sql_plan, sql_waiting
+from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.privacy import forgotten, remember_links
+from d365_campaign.store.values import quote
 
 STATE = (
     """create table if not exists main.table_mapping (
   name varchar, source varchar, target varchar, source_key varchar, target_key varchar,
-  fingerprint varchar, compare_everything boolean, keys_scanned boolean, engine_calls_adobe bigint,
-  pages bigint, planned_page bigint
+  fingerprint varchar default '', schema_facts varchar default '{}', compare_everything boolean default true,
+  scanned boolean default false, engine_calls_adobe bigint default 0, pages bigint default 0,
+  planned_page bigint default 0, replay_requested varchar, replaying varchar,
+  large_load_acknowledged_by varchar, large_load_acknowledged_at timestamp
 )""",
     """create table if not exists main.reading (
   name varchar, phase varchar, generation integer, next_link varchar, delta_link varchar,
   started_at timestamp, caught_up boolean
 )""",
 )
-_OUTCOME = {"key": pl.String, "kind": pl.String, "result": pl.String, "engine_calls": pl.Int64, "reason": pl.String}
+_OUTCOME: dict[str, pl.DataType | type[pl.DataType]] = {
+    "key": pl.String,
+    "kind": pl.String,
+    "result": pl.String,
+    "engine_calls": pl.Int64,
+    "identical": pl.Boolean,
+    "reason": pl.String,
+    "fields": pl.List(pl.String),
+}
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment and moment.replace(tzinfo=UTC)
 
 
 class TableStore:
@@ -52,14 +81,12 @@ class TableStore:
         if not rows:
             return Reading()
         phase, generation, next_link, delta_link, started_at, caught_up = rows[0]
-        return Reading(
-            phase, generation, next_link, delta_link, started_at and started_at.replace(tzinfo=UTC), caught_up
-        )
+        return Reading(phase, generation, next_link, delta_link, _utc(started_at), caught_up)
 
     @property
-    def keys_scanned(self) -> bool:
-        """Whether the keys that Campaign held before the first write are known."""
-        return bool(self._state("keys_scanned"))
+    def scanned(self) -> bool:
+        """Whether it is known what Campaign held before the first write."""
+        return bool(self._state("scanned"))
 
     @property
     def planned(self) -> bool:
@@ -69,33 +96,70 @@ class TableStore:
 
     def summary(self) -> ChangeSummary:
         """The open change set as it stands."""
-        rows = self._rows(sql.summary(self.table))
-        counts = {kind: count for kind, rests, count in rows if not rests}
+        rows = self._rows(sql_apply.summary(self.table))
+        open_by_kind = {kind: count for kind, state, count in rows if state == "open"}
+        by_state: Counter[str] = Counter()
+        for _, state, count in rows:
+            by_state[state] += count
+        records, passing = self.records(), self._passing()
         return ChangeSummary(
-            insert=counts.get(Kind.INSERT, 0),
-            update=counts.get(Kind.UPDATE, 0),
-            adopt=counts.get(Kind.ADOPT, 0),
-            delete=counts.get(Kind.DELETE, 0),
-            unchanged=self.records() - sum(count for kind, _, count in rows if kind != Kind.DELETE),
-            refused=sum(count for _, rests, count in rows if rests),
+            **{kind.value: open_by_kind.get(kind, 0) for kind in Kind},
+            unchanged=passing - sum(count for kind, _, count in rows if kind != Kind.DELETE),
+            refused=by_state["refused"],
+            deferred=by_state["deferred"],
+            held=by_state["held"],
+            filtered_out=records - passing,
         )
 
     def busiest_fields(self) -> dict[str, int]:
         """Campaign field to the number of open updates it is part of, most first."""
-        return dict(self._rows(sql.busiest_fields(self.table)))
+        return dict(self._rows(sql_apply.busiest_fields(self.table)))
 
     def sample_keys(self, limit: int) -> dict[str, list[str]]:
         """Kind of change to up to *limit* keys."""
-        return dict(self._rows(sql.sample_keys(self.table), {"limit": limit}))
+        return dict(self._rows(sql_apply.sample_keys(self.table), {"limit": limit}))
 
-    def rejects(self, limit: int) -> list[Reject]:
-        """The records that Campaign refused last, latest first."""
-        query = f"select key, reason from {self._relation('reject')} order by last_at desc, key limit $1"
-        return [Reject(key, reason) for key, reason in self._rows(query, [limit])]
+    @property
+    def desk(self) -> TableDesk:
+        """What a person may ask of this table."""
+        return TableDesk(self._connection, self.table.name)
+
+    def rejects(self, limit: int) -> Sequence[Reject]:
+        """The changes that could not go out, latest first."""
+        return self.desk.rejects(limit=limit)
+
+    def waiting(self, limit: int) -> dict[str, str]:
+        """A few keys of deferred changes, and the record each waits for."""
+        query = f"select key, table_name, awaited from {self._relation('deferred')} order by key limit $1"
+        return {key: f"{table} {awaited}" for key, table, awaited in self._rows(query, [limit])}
 
     def records(self) -> int:
         """How many records the snapshot holds."""
         return int(self._rows(f"select count(*) from {self._relation('snapshot')}")[0][0])
+
+    def _passing(self) -> int:
+        """How many of them pass the filter."""
+        if self.table.mapping.filter is None:
+            return self.records()
+        query = f"select count(*) from {self._relation('snapshot')} where {sql.passes(self.table)}"
+        return int(self._rows(query)[0][0])
+
+    def records_of_all_tables(self) -> int:
+        """How many records the snapshots of all tables hold."""
+        schemas = self._rows("select schema_name from duckdb_tables() where table_name = 'snapshot'")
+        return sum(int(self._rows(f"select count(*) from {sql.related(n, 'snapshot')}")[0][0]) for (n,) in schemas)
+
+    @property
+    def large_load_acknowledged_by(self) -> str | None:
+        """Who said that the load at hand may go on, however large it is."""
+        acknowledged_by: str | None = self._state("large_load_acknowledged_by")
+        return acknowledged_by
+
+    def end_large_load(self) -> None:
+        """An acknowledgement holds until nothing waits any more."""
+        if self.large_load_acknowledged_by is not None:
+            with self._transaction():
+                self._set("large_load_acknowledged_by", None)
 
     def mirrored(self) -> int:
         """How many records Campaign is known to hold."""
@@ -103,7 +167,7 @@ class TableStore:
 
     def repeated_keys(self) -> int:
         """How many of the touched rows repeat another's key; there is no constraint that would forbid it."""
-        key, touched = sql.quote(self.table.mapping.key.source), f"select key from {self._relation('touched')}"
+        key, touched = quote(self.table.mapping.key.source), f"select key from {self._relation('touched')}"
         query = f"select count(*) - count(distinct {key}) from {self._relation('snapshot')} where {key} in ({touched})"
         return int(self._rows(query)[0][0])
 
@@ -116,14 +180,15 @@ class TableStore:
         """
         name = self.table.mapping.key.source
         rows = page.rows.unique(subset=name, keep="last") if page.rows[name].is_duplicated().any() else page.rows
-        gone = pl.Series("key", page.removed, dtype=pl.String)
+        rows = self._without_forgotten(rows, name, [link.source for link in self.table.mapping.links])
+        gone = self._without_forgotten(pl.DataFrame({"key": page.removed}, schema={"key": pl.String}), "key")
         touched = pl.concat(
             [
                 rows.select(key=name).with_columns(removed=False),
-                gone.to_frame().with_columns(removed=True),
+                gone.with_columns(removed=True),
             ]
         )
-        snapshot, key = self._relation("snapshot"), sql.quote(name)
+        snapshot, key = self._relation("snapshot"), quote(name)
         completes = self.reading.phase != "changes" and then.phase == "changes"
         with self._registered(page=rows, touched_now=touched), self._transaction():
             self._run(f"delete from {snapshot} where {key} in (select key from touched_now)")
@@ -134,6 +199,19 @@ class TableStore:
                 self._drop_records_not_met(then.generation)
                 self._set("compare_everything", True)
             self._move_to(then)
+
+    def _without_forgotten(self, rows: pl.DataFrame, key: str, links: Sequence[str] = ()) -> pl.DataFrame:
+        """Without people who were forgotten, and without the records that *links* tie to one of them.
+
+        Of these people no more than a salted hash is kept. A record that is tied to somebody else later comes in then.
+        """
+        if not self._rows("select 1 from main.forgotten limit 1"):
+            return rows
+        columns = [key, *links]
+        with self._registered(asked=rows.select(columns)):
+            among = " or ".join(forgotten(quote(column)) for column in columns)
+            known = self._rows(f"select {quote(key)} from asked where {among}")
+        return rows.filter(~pl.col(key).is_in([key for (key,) in known]))
 
     def _insert(self, generation: int) -> None:
         try:
@@ -152,8 +230,19 @@ class TableStore:
             self._move_to(fresh)
         return fresh
 
+    def take_up_replay(self) -> bool:
+        """Start the replay that was asked for, if there is one: a full read, after which every record is compared."""
+        requested = self._state("replay_requested")
+        if requested is None:
+            return False
+        with self._transaction():
+            self._set("replay_requested", None)
+            self._set("replaying", requested)
+            self._move_to(Reading(generation=self.reading.generation + 1))
+        return True
+
     def _drop_records_not_met(self, generation: int) -> None:
-        key = sql.quote(self.table.mapping.key.source)
+        key = quote(self.table.mapping.key.source)
         stale = f"from {self._relation('snapshot')} where {sql.GENERATION} < $1"
         self._run(f"insert into {self._relation('touched')} select {key}, true {stale}", [generation])
         self._run(f"delete {stale}", [generation])
@@ -167,24 +256,35 @@ class TableStore:
 
     # --- plan -----------------------------------------------------------------------------------------------------
 
-    def note_existing(self, pages: Iterator[Sequence[str]]) -> int:
-        """Keep the keys that Campaign holds already, so that the plan tells adoptions from inserts.
+    def note_existing(self, pages: Iterator[pl.DataFrame]) -> tuple[int, int]:
+        """Keep what Campaign holds already, so that the plan tells adoptions from inserts, and equals from both.
 
-        Raises ConfigurationError when a key stands there twice: it could not tell records apart.
+        *pages* are frames of text: `_key`, and a column for each mapped field. Returns the records and the pages, each
+        of which was an engine call. Raises ConfigurationError when a key stands there twice: it could not tell records
+        apart.
         """
+        calls, mapping = 0, self.table.mapping
+        foreign_keys = [mapping.foreign_key(link) for link in mapping.links]
+        self._run(f"delete from {self._relation('existing')}")
+        for page in pages:
+            calls += 1
+            found = self._without_forgotten(page, RECORD_KEY, foreign_keys)
+            # Its call counts even where the scan ends here, and is begun anew by the next run.
+            with self._registered(found=found), self._transaction():
+                self._run(sql.insert_existing(self.table))
+                self._ledger.book(self.table.name, {"scan": (1, 1)})
         with self._transaction():
-            self._run(f"delete from {self._relation('existing')}")
-            for keys in pages:
-                with self._registered(found=pl.Series("key", keys, dtype=pl.String).to_frame()):
-                    self._run(f"insert into {self._relation('existing')} select key from found")
             self._refuse_repeated_existing()
-            self._set("keys_scanned", True)
+            for statement in sql_plan.refresh_mirror(self.table):
+                self._run(statement)
+            self._set("scanned", True)
             self._set("compare_everything", True)
-        return int(self._rows(f"select count(*) from {self._relation('existing')}")[0][0])
+        return int(self._rows(f"select count(*) from {self._relation('existing')}")[0][0]), calls
 
     def _refuse_repeated_existing(self) -> None:
+        key = quote(self.table.mapping.key.target)
         repeated = self._rows(
-            f"select key from {self._relation('existing')} group by key having count(*) > 1 order by key limit 5"
+            f"select {key} from {self._relation('existing')} group by {key} having count(*) > 1 order by {key} limit 5"
         )
         if repeated:
             mapping = self.table.mapping
@@ -200,22 +300,64 @@ class TableStore:
         *everything* it compares whole tables. Nothing is deleted before a full read and its sweep are through: what
         seems to be gone may just not have been read yet.
         """
-        full = everything or bool(self._state("compare_everything"))
-        deletes = self.table.mapping.apply_deletes and self.reading.phase == "changes"
-        if full:
-            compare = sql.compare_everything(self.table, deletes=deletes)
-        else:
-            compare = sql.compare_touched(self.table, planned_page=self._state("planned_page"), deletes=deletes)
-        doubt = sql.doubt(self.table, deletes=deletes) if self._in_flight() else []
+        full = everything or bool(self._state("compare_everything")) or bool(self._replay_is_due)
         with self._transaction():
-            for statement in [*compare, *doubt, *sql.release_changed_rejects(self.table)]:
+            if self._replay_is_due:
+                self._run(f"delete from {self._relation('replay')}")
+                self._run(sql_plan.replay_everything(self.table), {"forced": self._state("replaying") == Replay.FORCED})
+                self._set("replaying", None)
+            for statement in self._comparison(full=full):
                 self._run(statement)
-            adobe = self._rows(sql.adobe_engine_calls(self.table))[0][0]
+            adobe = self._rows(sql_plan.adobe_engine_calls(self.table))[0][0]
             self._set("engine_calls_adobe", self.engine_calls_adobe + int(adobe))
+            if adobe:
+                self._ledger.book_adobe(self.table.name, int(adobe))
             self._run(f"truncate {self._relation('touched')}")
             self._set("planned_page", self._state("pages"))
             self._set("compare_everything", False)
+            self._defer(coming=True)
         return replace(self.summary(), full=full)
+
+    def _comparison(self, *, full: bool) -> list[str]:
+        table = self.table
+        deletes = table.mapping.deletes and self.reading.phase == "changes"
+        adopting = table.mapping.adopt_existing == "by_key" and self._any("existing")
+        replaying = self._any("replay")
+        if full:
+            compare = sql_plan.compare_everything(table, deletes=deletes, replaying=replaying)
+        else:
+            compare = sql_plan.compare_touched(
+                table, planned_page=self._state("planned_page"), deletes=deletes, replaying=replaying
+            )
+        return [
+            *([sql_plan.adopt_existing(table, touched=not full)] if adopting else []),
+            *compare,
+            *(sql_plan.doubt(table, deletes=deletes) if self._any("in_flight") else []),
+            *([sql_plan.forget_adopted(table, touched=not full)] if adopting else []),
+            *([sql_plan.end_replay_of_equals(table)] if replaying else []),
+            *(sql_waiting.release_changed_rejects(table) if self._any("reject") else []),
+            *sql_waiting.hold_back_unfit(table, touched=not full),
+        ]
+
+    def _defer(self, *, coming: bool) -> None:
+        """Parents and children that this file doesn't know yet hold nothing back but what waits for them."""
+        known = {name for (name,) in self._rows("select name from main.table_mapping")}
+        for parent in self.table.parents:
+            if parent.table not in known:
+                for statement in sql_waiting.stand_in_for_parent(parent):
+                    self._run(statement)
+        parents = [
+            replace(parent, elsewhere=[other for other in parent.elsewhere if other[0] in known])
+            for parent in self.table.parents
+        ]
+        children = [child for child in self.table.children if child.table in known]
+        for statement in sql_waiting.defer(self.table, parents, children, coming=coming):
+            self._run(statement)
+
+    @property
+    def _replay_is_due(self) -> bool:
+        """Whether a replay was asked for, and its full read is through."""
+        return self._state("replaying") is not None and self.reading.phase == "changes"
 
     @property
     def engine_calls_adobe(self) -> int:
@@ -231,12 +373,26 @@ class TableStore:
 
     # --- apply ----------------------------------------------------------------------------------------------------
 
-    def pending(self, limit: int, after: str = "") -> list[Change]:
-        """The next open changes in key order, after key *after*; resting rejects are left out."""
+    def begin_writing(self) -> None:
+        """Look anew which changes wait for another record, and forget what an earlier run tried."""
+        with self._transaction():
+            self._defer(coming=False)
+            for statement in sql_apply.open_window(self.table):
+                self._run(statement)
+
+    def take_window(self, limit: int) -> list[Change]:
+        """Up to *limit* open changes that weren't taken since `begin_writing`, in key order.
+
+        What rests, waits or is held is left out. Their desired values are kept for `settle`.
+        """
+        window, choose, note = sql_apply.take_window(self.table)
+        self._run(window, {"limit": limit})
+        self._run(choose)
+        self._run(note)
         names = [f.target.name for f in self.table.fields]
         return [
-            Change(key, Kind(kind), {} if kind == Kind.DELETE else dict(zip(names, values, strict=True)), changed or ())
-            for key, kind, changed, *values in self._rows(sql.pending(self.table), {"limit": limit, "after": after})
+            Change(key, Kind(kind), {} if kind == Kind.DELETE else dict(zip(names, values, strict=True)), changed)
+            for key, kind, changed, *values in self._rows(sql_apply.CHOSEN)
         ]
 
     def claim(self, changes: Sequence[Change]) -> None:
@@ -251,16 +407,36 @@ class TableStore:
         with self._registered(claimed=claimed), self._transaction():
             self._run(f"insert into {self._relation('in_flight')} select key, reserved from claimed")
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Book what became of claimed changes: mirror, change set, rejects and ledger in one transaction."""
-        rows = [(o.key, o.kind.value, o.result.value, o.engine_calls, o.reason) for o in outcomes]
-        spent: Counter[str] = Counter()
-        for outcome in outcomes:
-            spent[outcome.kind.value] += outcome.engine_calls
+    def settle(self, outcomes: Sequence[Outcome], max_attempts: int = 1) -> None:
+        """Book what became of claimed changes: mirror, change set, rejects and ledger in one transaction.
+
+        A change that was refused *max_attempts* times rests until it or its mapping changes.
+        """
+        rows = [
+            (o.key, o.kind.value, o.result.value, o.engine_calls, o.identical, o.reason, list(o.fields))
+            for o in outcomes
+        ]
+        turned_down = any(o.result in (Result.REFUSED, Result.DEFERRED) for o in outcomes)
         with self._registered(outcome=pl.DataFrame(rows, schema=_OUTCOME, orient="row")), self._transaction():
-            for statement in sql.settle(self.table):
+            self._book_calls()
+            for statement in sql_apply.settle(self.table):
                 self._run(statement)
-            self._ledger.book(self.table.name, spent)
+            if turned_down:
+                refuse, *keep = sql_waiting.book_rejects(self.table)
+                self._run(refuse, {"max_attempts": max_attempts})
+                for statement in keep:
+                    self._run(statement)
+
+    def _book_calls(self) -> None:
+        """Before anything of the outcomes is settled: what was reserved for them is what was predicted."""
+        spent = self._rows(
+            f"""select o.kind, sum(coalesce(f.reserved, 0)), sum(o.engine_calls) from outcome as o
+                left join {self._relation("in_flight")} as f on f.key = o.key and f.reserved > 0
+                where o.engine_calls > 0 group by o.kind"""
+        )
+        self._ledger.book(self.table.name, {kind: (int(predicted), int(calls)) for kind, predicted, calls in spent})
+        updates = self._rows(sql_apply.field_updates(self.table))
+        self._ledger.book_updates(self.table.name, {field: (number, calls) for field, number, calls in updates})
 
     def book_unsettled(self) -> int:
         """Count the engine calls of an earlier run that never told what it spent: they may all have been made.
@@ -270,7 +446,7 @@ class TableStore:
         with self._transaction():
             query = f"select count(distinct key), coalesce(sum(reserved), 0) from {self._relation('in_flight')}"
             in_doubt, reserved = self._rows(query)[0]
-            self._ledger.book(self.table.name, {"unsettled": int(reserved)})
+            self._ledger.book(self.table.name, {"unsettled": (int(reserved), int(reserved))})
             self._run(f"update {self._relation('in_flight')} set reserved = 0")
         return int(in_doubt)
 
@@ -280,11 +456,16 @@ class TableStore:
         for statement in sql.create_relations(self.table):
             self._run(statement)
         self._remember_mapping()
+        remember_links(self._connection, self.table.mapping)
+        self._refuse_changed_schema()
         if self._fit_columns("snapshot", sql.snapshot_columns(self.table)) and self.reading != Reading():
             # Without the new column a record looks as if Dynamics had cleared it: none is compared before it is read.
             self._run(f"truncate {self._relation('snapshot')}")
             self._move_to(Reading(generation=self.reading.generation + 1))
-        self._fit_columns("mirror", sql.mirror_columns(self.table))
+        held = sql.mirror_columns(self.table)
+        fresh = [self._fit_columns("mirror", held | sql.WRITTEN), self._fit_columns("existing", held)]
+        if any(fresh) and (self._any("mirror") or self._any("existing")):
+            self._set("scanned", False)  # what Campaign holds in a field that is mapped from now on, is to be read
         self._run(sql.create_desired(self.table))
         if self._state("fingerprint") != self.table.fingerprint():
             self._set("fingerprint", self.table.fingerprint())
@@ -297,7 +478,8 @@ class TableStore:
         )
         if not known:
             self._run(
-                "insert into main.table_mapping values ($1, $2, $3, $4, $5, '', true, false, 0, 0, 0)",
+                "insert into main.table_mapping (name, source, target, source_key, target_key) "
+                "values ($1, $2, $3, $4, $5)",
                 [self.table.name, *identity.values()],
             )
         elif known[0] != tuple(identity.values()):
@@ -306,6 +488,19 @@ class TableStore:
                 f"table mapping '{self.table.name}' was saved with {was}; tables and keys of a saved mapping can't "
                 "change. Put them back, or start with another staging file to map this table anew."
             )
+
+    def _refuse_changed_schema(self) -> None:
+        """A column or field that is mapped as before, and means something else now, stops the table."""
+        was, now = json.loads(self._state("schema_facts")), self.table.schema_facts()
+        known = {name: was[name] for name in now if name in was}
+        changed = [f"{name} was {told} and is {now[name]}" for name, told in known.items() if told != now[name]]
+        if changed:
+            raise ConfigurationError(
+                f"table mapping '{self.table.name}': a schema changed since the last run: {', '.join(changed)}. "
+                "Nothing was read or written. Check that the mapping still says what is meant, then accept it: "
+                f"d365-campaign accept-schema {self.table.name}"
+            )
+        self._set("schema_facts", json.dumps(now))
 
     def _fit_columns(self, name: str, wanted: dict[str, str]) -> bool:
         """Add, drop and retype columns; tell whether there are new ones, whose values are yet to be read."""
@@ -321,23 +516,21 @@ class TableStore:
         if fresh or stale:
             self._run(f"drop view if exists {self._relation('desired')}")
         for column in stale:
-            self._run(f"alter table {self._relation(name)} drop column {sql.quote(column)}")
+            self._run(f"alter table {self._relation(name)} drop column {quote(column)}")
         for column in fresh:
-            self._run(f"alter table {self._relation(name)} add column {sql.quote(column)} {wanted[column]}")
+            self._run(f"alter table {self._relation(name)} add column {quote(column)} {wanted[column]}")
         return bool(fresh)
 
     # --- plumbing -------------------------------------------------------------------------------------------------
 
-    def _in_flight(self) -> int:
-        return int(self._rows(f"select count(*) from {self._relation('in_flight')}")[0][0])
+    def _any(self, name: str) -> bool:
+        return bool(self._rows(f"select 1 from {self._relation(name)} limit 1"))
 
     def _state(self, column: str) -> Any:
-        return self._rows(f"select {sql.quote(column)} from main.table_mapping where name = $1", [self.table.name])[0][
-            0
-        ]
+        return self._rows(f"select {quote(column)} from main.table_mapping where name = $1", [self.table.name])[0][0]
 
     def _set(self, column: str, value: object) -> None:
-        self._run(f"update main.table_mapping set {sql.quote(column)} = $1 where name = $2", [value, self.table.name])
+        self._run(f"update main.table_mapping set {quote(column)} = $1 where name = $2", [value, self.table.name])
 
     def _relation(self, name: str) -> str:
         return sql.relation(self.table, name)
@@ -365,5 +558,7 @@ class TableStore:
         try:
             yield
         finally:
-            for name in frames:
-                self._connection.unregister(name)
+            # In a transaction that failed it can't be done, and needn't: the roll-back does it.
+            with suppress(duckdb.TransactionException):
+                for name in frames:
+                    self._connection.unregister(name)

@@ -72,7 +72,7 @@ def unknown_authority(integration: Integration, monkeypatch: pytest.MonkeyPatch)
         (unknown_field, ["cusShoeSize", "published"]),
         (read_only_field, ["age", "read-only"]),
         (untracked_table, ["new_untracked", "Track changes"]),
-        (unknown_table, ["new_missing", "no table"]),
+        (unknown_table, ["new_missing", "logical name"]),
         (unpublished_resource, ["cusMissing", "publish"]),
         (unknown_authority, ["certificate", "ca_bundle"]),
     ],

@@ -206,7 +206,7 @@ def test_a_column_that_is_gone_stops_the_table_and_says_so(sandbox: Sandbox, int
     integration.sync()
     sandbox.clear_calls()
     renamed = ('"LogicalName":"fax"', '"LogicalName":"fx"')
-    sandbox.add_fault(system="dataverse", path="/Attributes$", times=1, replace=renamed)
+    sandbox.add_fault(system="dataverse", path="RetrieveMetadataChanges", times=1, replace=renamed)
     said = integration.fail()
     assert "fax" in said
     assert not [call for call in sandbox.calls("campaign") if call.method != "GET"]

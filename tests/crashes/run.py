@@ -16,15 +16,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from d365_campaign.binding import bind
 from d365_campaign.clients.campaign import CampaignClient, CampaignTarget
 from d365_campaign.clients.dataverse import DataverseClient
 from d365_campaign.clients.tokens import ClientCredentials, TokenSource
 from d365_campaign.clients.wire import WireSettings
-from d365_campaign.flows.apply import EngineCallBudget, MassDeleteLimit, Pace, apply
+from d365_campaign.flows.apply import EngineCallBudget, Pace, apply
 from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.pull import pull
-from d365_campaign.mapping import bind
 from d365_campaign.store.staging import open_staging
 from d365_campaign.store.table_store import TableStore
 from tests.mappings import contact_mapping
@@ -76,7 +77,7 @@ def sync(endpoints: dict[str, Any], staging: Path) -> int:
             target,
             pace=Pace(workers=4, batch_size=BATCH_SIZE),
             budget=EngineCallBudget(),
-            mass_delete=MassDeleteLimit(),
+            guards=Guards(),
             deadline=Deadline(None),
         )
     source.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from d365_campaign.changes import FoundRecord
 from d365_campaign.errors import RecordRejected
-from d365_campaign.flows.apply import EngineCallBudget, MassDeleteLimit, Pace, apply
+from d365_campaign.flows.apply import EngineCallBudget, Pace, apply
 from d365_campaign.flows.deadline import Deadline
+from d365_campaign.flows.guards import Guards
 from d365_campaign.store.staging import open_staging
 from tests.builders import bound, contact, filled
 from tests.stand_ins import Campaign
@@ -50,7 +51,7 @@ def main(file: Path, folder: Path, after: int) -> None:
             Folder(folder, after),
             pace=Pace(workers=2, batch_size=10),
             budget=EngineCallBudget(),
-            mass_delete=MassDeleteLimit(),
+            guards=Guards(),
             deadline=Deadline(None),
         )
 

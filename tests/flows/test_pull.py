@@ -5,13 +5,24 @@ from datetime import timedelta
 
 import pytest
 
+from d365_campaign.binding import bind
 from d365_campaign.errors import DeltaTokenExpired, RetriableError
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.pull import SWEEP_MARGIN, pull
-from d365_campaign.mapping import bind
 from d365_campaign.store.staging import Staging
 from d365_campaign.store.table_store import TableStore
-from tests.builders import SERVED_AT, answer, bound, contact, kinds, mapping, page, source_table, target_resource
+from tests.builders import (
+    SERVED_AT,
+    answer,
+    bound,
+    contact,
+    kinds,
+    mapping,
+    open_changes,
+    page,
+    source_table,
+    target_resource,
+)
 from tests.stand_ins import Dynamics, Served
 
 TABLE = bound()
@@ -209,4 +220,4 @@ def test_record_that_changed_behind_the_readers_back_is_met_by_the_sweep(store: 
     pull(Dynamics(full(), swept(contact("c1", firstname="Augusta"))), store, NO_END)
     store.plan()
 
-    assert {c.key: c.values["firstName"] for c in store.pending(9)} == {"c1": "Augusta", "c2": None}
+    assert {c.key: c.values["firstName"] for c in open_changes(store)} == {"c1": "Augusta", "c2": None}

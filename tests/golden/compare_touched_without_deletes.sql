@@ -14,15 +14,15 @@ insert into "contact"."change_set"
 with difference as (
   select coalesce(d."externalId", m."externalId") as key,
          case when d."externalId" is null then 'delete'
+              when e."externalId" is not null then 'adopt'
               when m."externalId" is not null then 'update'
-              when e.key is not null then 'adopt'
               else 'insert' end as kind,
          list_filter([case when d."firstName" is distinct from m."firstName" then 'firstName' end], lambda name: name is not null) as changed
   from touched_desired as d
   left join touched_mirror as m on d."externalId" = m."externalId"
-  left join "contact"."existing" as e on d."externalId" = e.key
-  where m."externalId" is null
-     or d."firstName" is distinct from m."firstName"
+  left join "contact"."existing" as e on d."externalId" = e."externalId"
+  where (m."externalId" is null
+     or d."firstName" is distinct from m."firstName")
 )
 select key, kind, case when kind = 'update' then changed end as changed, case kind when 'insert' then 1 when 'update' then 2 when 'adopt' then 2 when 'delete' then 1 end as engine_calls
 from difference;

@@ -7,5 +7,5 @@ select "contactid" as "externalId",
        "numberofchildren" as "cusChildren",
        cast("creditlimit" as double) as "cusCredit",
        "donotemail" as "cusFlag",
-       "modifiedon" as "lastContact"
+       date_trunc('milliseconds', "modifiedon") as "lastContact"
 from "contact"."snapshot";

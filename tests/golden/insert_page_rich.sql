@@ -1,2 +1,2 @@
 insert into "contact"."snapshot" ("contactid", "firstname", "emailaddress1", "birthdate", "numberofchildren", "creditlimit", "donotemail", "modifiedon", "_generation", "_page")
-select "contactid", "firstname", "emailaddress1", cast("birthdate" as date), "numberofchildren", cast(cast("creditlimit" as varchar) as decimal(38, 10)), "donotemail", cast("modifiedon" as timestamp), $generation, $page from page;
+select "contactid", "firstname", "emailaddress1", cast("birthdate" as date), "numberofchildren", cast("creditlimit" as decimal(38, 10)), "donotemail", timezone('UTC', cast("modifiedon" as timestamptz)), $generation, $page from page;

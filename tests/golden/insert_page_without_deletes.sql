@@ -1,2 +1,2 @@
 insert into "contact"."snapshot" ("contactid", "firstname", "modifiedon", "_generation", "_page")
-select "contactid", "firstname", cast("modifiedon" as timestamp), $generation, $page from page;
+select "contactid", "firstname", timezone('UTC', cast("modifiedon" as timestamptz)), $generation, $page from page;

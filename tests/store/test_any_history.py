@@ -13,17 +13,24 @@ from d365_campaign.changes import Change, Kind
 from d365_campaign.errors import RecordRejected, RetriableError, UnknownOutcome
 from d365_campaign.flows.write import Writer
 from d365_campaign.store.staging import Staging
+from d365_campaign.store.table_store import Replay
 from tests.builders import CHANGES, bound, contact, page
 from tests.stand_ins import Campaign, Fault
 
 KEYS = ["c1", "c2", "c3", "c4"]
 FIRST_NAME, EMAIL, CITY = ("firstname", "firstName"), ("emailaddress1", "email"), ("firstname", "location.city")
+NOT_BOB = {"conditions": [{"source": "firstname", "comparison": "not_equals", "value": "Bob"}]}
 MAPPINGS = [
     bound(FIRST_NAME),
     bound(FIRST_NAME, EMAIL),
     bound(FIRST_NAME, CITY),
     bound(FIRST_NAME, EMAIL, apply_deletes=False),
+    bound(FIRST_NAME, EMAIL, first_load_only=["email"]),
+    bound(FIRST_NAME, EMAIL, filter=NOT_BOB, delete_filtered_out=True),
+    bound(FIRST_NAME, EMAIL, filter=NOT_BOB),
+    bound(FIRST_NAME, EMAIL, filter=NOT_BOB, delete_filtered_out=True, apply_deletes=False),
 ]
+LAST = 1  # every record, every change, and deletes: what a history ends with
 
 Befall = Literal["done", "refused", "lost", "landed", "unsent"]
 FAULTS: Mapping[Befall, Sequence[Fault]] = {
@@ -44,11 +51,12 @@ class History:
         self.store = self.staging.table(MAPPINGS[0])
         self.dynamics: dict[str, str | None] = {}
         self.campaign = Campaign({key: {"firstName": "of old"} for key in existing})
-        self.store.note_existing(iter([existing]))
+        self.held: set[str] = set()
 
     def pull(self, news: Mapping[str, str | None]) -> None:
         """Dynamics reports *news*, where "gone" is a deletion; all it holds, when a full read is due."""
         self.happen(news)
+        self.store.take_up_replay()
         full = self.store.reading.phase == "full"
         rows = self.dynamics if full else {key: name for key, name in self.dynamics.items() if key in news}
         removed = [] if full else [key for key in news if key not in self.dynamics]
@@ -73,7 +81,23 @@ class History:
     def remap(self, number: int) -> None:
         self.store = self.staging.table(MAPPINGS[number])
 
+    def replay(self, forced: bool) -> None:
+        """Someone asks for a replay; the next pull takes it up."""
+        mode = Replay.FORCED if forced else Replay.DIFFERENCES
+        self.connection.execute("update main.table_mapping set replay_requested = $1", [mode.value])
+
+    def hold(self, key: str) -> None:
+        self.staging.privacy.hold(key, by="officer")
+        self.held.add(key)
+
+    def release(self, key: str) -> None:
+        self.staging.privacy.release(key)
+        self.held.discard(key)
+
     def plan(self, everything: bool) -> None:
+        if not self.store.scanned:
+            fields = [f.target.name for f in self.store.table.fields]
+            self.store.note_existing(self.campaign.records(fields))
         self.store.plan(everything=everything)
         assert self.open() == dict(self.expected()), "the change set is what a fresh comparison says"
 
@@ -81,7 +105,9 @@ class History:
         """A run over some of what is open; when it is *killed*, nothing of it is settled."""
         if self.store.book_unsettled() or not self.store.planned:
             self.plan(everything=False)
-        changes = self.store.pending(len(befalls))
+        self.store.begin_writing()
+        changes = self.store.take_window(len(befalls))
+        assert not {change.key for change in changes} & self.held, "nothing touches a record on hold"
         self.store.claim(changes)
         outcomes = [self.written(change, befall) for change, befall in zip_longest(changes, befalls[: len(changes)])]
         if not killed:
@@ -89,9 +115,8 @@ class History:
 
     def written(self, change: Change, befall: Befall) -> Any:
         met = {(operation, change.key): FAULTS[befall] for operation in ("create", "update", "delete")}
-        campaign = Campaign(self.campaign.records, met)
-        fields = [f.target for f in self.store.table.fields]
-        return Writer(campaign, fields, declared_unique=True).write(change)[0]
+        campaign = Campaign(self.campaign.held, met)
+        return Writer(campaign, self.store.table).write(change)[0]
 
     def open(self) -> dict[str, tuple[str, list[str] | None]]:
         rows = self.connection.execute('select key, kind, changed from "contact"."change_set"').fetchall()
@@ -100,20 +125,30 @@ class History:
 
     def expected(self) -> Iterator[tuple[str, tuple[str, list[str] | None]]]:
         """The same in plain Python, from what both sides hold."""
-        deletes = self.store.table.mapping.apply_deletes and self.store.reading.phase == "changes"
-        desired, mirror = self.rows("desired"), self.rows("mirror")
-        in_doubt, existing = self.keys("in_flight"), self.keys("existing")
+        table = self.store.table
+        deletes = self.store.reading.phase == "changes"
+        desired, mirror, snapshot = self.rows("desired"), self.rows("mirror"), self.keys("snapshot", "contactid")
+        in_doubt, existing, replayed = self.keys("in_flight"), self.keys("existing", "externalId"), self.replayed()
+        applied = [f.target.name for f in table.fields if f.mapping.apply_updates]
         for key in sorted({*desired, *mirror, *in_doubt}):
-            changed = [name for name, value in desired.get(key, {}).items() if value != mirror.get(key, {}).get(name)]
+            differing = [name for name, value in desired.get(key, {}).items() if value != mirror.get(key, {}).get(name)]
+            changed = differing if key in replayed else [name for name in differing if name in applied]
             if key not in desired:
-                if deletes:
+                gone = table.mapping.delete_filtered_out if key in snapshot and table.mapping.filter else None
+                if deletes and (table.mapping.apply_deletes if gone is None else gone):
                     yield key, (Kind.DELETE, None)
             elif key in in_doubt:
-                yield key, (Kind.ADOPT, None)
+                yield key, (Kind.ADOPT, applied if key in mirror else None)
             elif key not in mirror:
-                yield key, (Kind.ADOPT if key in existing else Kind.INSERT, None)
+                yield key, (Kind.INSERT, None)
+            elif (changed and key in existing) or replayed.get(key):
+                yield key, (Kind.ADOPT, None)
             elif changed:
                 yield key, (Kind.UPDATE, changed)
+
+    def replayed(self) -> dict[str, bool]:
+        """Key to whether it is forced."""
+        return dict(self.connection.execute('select key, forced from "contact"."replay"').fetchall())
 
     def rows(self, relation: str) -> dict[str, dict[str, object]]:
         names = [f.target.name for f in self.store.table.fields]
@@ -121,12 +156,14 @@ class History:
         rows = self.connection.execute(f'select "externalId", {columns} from "contact"."{relation}"').fetchall()
         return {key: dict(zip(names, values, strict=True)) for key, *values in rows}
 
-    def keys(self, relation: str) -> set[str]:
-        return {key for (key,) in self.connection.execute(f'select key from "contact"."{relation}"').fetchall()}
+    def keys(self, relation: str, column: str = "key") -> set[str]:
+        return {key for (key,) in self.connection.execute(f'select "{column}" from "contact"."{relation}"').fetchall()}
 
     def drain(self) -> None:
-        """Everything goes well from now on, and deletes are applied."""
-        self.remap(1)
+        """Everything goes well from now on, every record takes part, and deletes are applied."""
+        for key in KEYS:
+            self.release(key)
+        self.remap(LAST)
         self.pull({})
         self.plan(everything=False)
         self.write(["done"] * len(KEYS), killed=False)
@@ -146,6 +183,9 @@ STEPS = st.lists(
         st.tuples(st.just("write"), BEFALLS, st.just(False)),
         st.tuples(st.just("expire"), NEWS),
         st.tuples(st.just("remap"), st.integers(0, len(MAPPINGS) - 1)),
+        st.tuples(st.just("replay"), st.booleans()),
+        st.tuples(st.just("hold"), st.sampled_from(KEYS)),
+        st.tuples(st.just("release"), st.sampled_from(KEYS)),
     ),
     min_size=5,
     max_size=12,
@@ -176,6 +216,17 @@ STEPS = st.lists(
     steps=[("pull", {"c1": "Ada"}), ("plan", False), ("pull", {"c1": "gone", "c2": "Bob"}), ("plan", False)],
     existing=[],
 )
+@example(  # what no longer passes the filter stays, and what Dynamics deleted goes
+    steps=[
+        ("remap", 6),
+        ("pull", {"c1": "Ada", "c2": "Ada"}),
+        ("write", ["done", "done"], False),
+        ("pull", {"c1": "Bob", "c2": "gone"}),
+        ("plan", False),
+        ("plan", True),
+    ],
+    existing=[],
+)
 @settings(max_examples=30, deadline=None)
 def test_change_set_is_always_right_and_drains_to_equality(steps: list[Any], existing: list[str]) -> None:
     with duckdb.connect() as connection:
@@ -191,7 +242,7 @@ def test_change_set_is_always_right_and_drains_to_equality(steps: list[Any], exi
             if key in resting:
                 continue
             if key in history.dynamics:
-                held = history.campaign.records[key].get("firstName")
+                held = history.campaign.held[key].get("firstName")
                 assert (held or None) == history.dynamics[key], "Campaign holds what Dynamics does"
             elif key not in existing:
-                assert key not in history.campaign.records, "what Dynamics deleted is not left behind"
+                assert key not in history.campaign.held, "what Dynamics deleted is not left behind"

@@ -1,16 +1,17 @@
 """The life of a record in the staging file: read, compared, claimed, settled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 
-from d365_campaign.changes import Change, Kind, Outcome, Reading, Reject, Result
+from d365_campaign.binding import BoundMapping
+from d365_campaign.changes import Cause, Change, Kind, Outcome, Reading, Result
 from d365_campaign.errors import ConfigurationError, SyncError
-from d365_campaign.mapping import BoundMapping
 from d365_campaign.store.staging import Staging, open_staging
 from d365_campaign.store.table_store import TableStore
 from tests.builders import (
@@ -22,6 +23,7 @@ from tests.builders import (
     filled,
     in_step,
     kinds,
+    open_changes,
     page,
 )
 
@@ -79,7 +81,7 @@ def test_key_that_a_page_has_twice_stands_once_with_its_last_values(store: Table
     filled(store, contact("c1", firstname="Ada"), contact("c2"), contact("c1", firstname="Augusta"))
 
     assert store.repeated_keys() == 0
-    assert {c.key: c.values["firstName"] for c in store.pending(10)} == {"c1": "Augusta", "c2": None}
+    assert {c.key: c.values["firstName"] for c in open_changes(store)} == {"c1": "Augusta", "c2": None}
 
 
 def test_key_among_rows_and_removed_of_one_page_is_removed(store: TableStore) -> None:
@@ -179,7 +181,7 @@ def test_update_names_exactly_the_fields_that_differ(staging: Staging) -> None:
     in_step(store, contact("c1", firstname="Ada", emailaddress1="a@x.org"))
     filled(store, contact("c1", firstname="Ada", emailaddress1="b@x.org", birthdate="1815-12-10"))
 
-    [change] = store.pending(10)
+    [change] = open_changes(store)
 
     assert (change.kind, change.changed) == (Kind.UPDATE, ["email", "birthDate"])
     assert store.busiest_fields() == {"birthDate": 1, "email": 1}
@@ -202,7 +204,7 @@ def test_cleared_field_is_an_update(store: TableStore) -> None:
     in_step(store, contact("c1", firstname="Ada"))
     filled(store, contact("c1"))
 
-    [change] = store.pending(10)
+    [change] = open_changes(store)
     assert (change.kind, change.changed, change.values["firstName"]) == (Kind.UPDATE, ["firstName"], None)
 
 
@@ -256,11 +258,14 @@ def test_change_that_is_undone_before_it_is_written_is_no_change(store: TableSto
     assert kinds(store) == {}
 
 
-def test_open_changes_are_handed_out_in_key_order_and_in_portions(store: TableStore) -> None:
+def test_open_changes_are_handed_out_once_and_in_portions(store: TableStore) -> None:
     filled(store, *(contact(key) for key in ("c3", "c1", "c2")))
 
-    assert [c.key for c in store.pending(2)] == ["c1", "c2"]
-    assert [c.key for c in store.pending(2, after="c2")] == ["c3"]
+    store.begin_writing()
+    portions = [[c.key for c in store.take_window(2)] for _ in range(3)]
+    assert sorted(key for portion in portions for key in portion) == ["c1", "c2", "c3"]
+    assert [len(portion) for portion in portions] == [2, 1, 0]
+    assert all(portion == sorted(portion) for portion in portions)
 
 
 def test_samples_are_a_few_keys_of_each_kind(store: TableStore) -> None:
@@ -275,16 +280,31 @@ def test_samples_are_a_few_keys_of_each_kind(store: TableStore) -> None:
 
 
 def test_record_that_campaign_held_before_is_adopted_and_others_are_left_alone(store: TableStore) -> None:
-    assert not store.keys_scanned
-    assert store.note_existing(iter([["c1"], ["stranger"]])) == 2
+    assert not store.scanned
+    assert store.note_existing(held({"c1": "of old"}, {"stranger": "of old"})) == (2, 2)
     filled(store, contact("c1"), contact("c2"))
 
-    assert store.keys_scanned
+    assert store.scanned
     assert kinds(store) == {"c1": Kind.ADOPT, "c2": Kind.INSERT}
 
 
+def test_record_that_campaign_held_before_and_is_in_step_costs_nothing(store: TableStore) -> None:
+    store.note_existing(held({"c1": "Ada", "c2": "of old"}))
+    filled(store, contact("c1", firstname="Ada"), contact("c2", firstname="Bob"))
+    assert kinds(store) == {"c2": Kind.ADOPT}
+
+    filled(store, contact("c1", firstname="Augusta"))
+    assert kinds(store) == {"c1": Kind.UPDATE, "c2": Kind.ADOPT}
+
+
+def held(*pages: dict[str, str]) -> Iterator[pl.DataFrame]:
+    """Pages of a scan: first names by key."""
+    for names in pages:
+        yield pl.DataFrame({"_key": list(names), "firstName": list(names.values()), "email": [""] * len(names)})
+
+
 def test_adopted_record_is_an_insert_after_its_deletion(store: TableStore) -> None:
-    store.note_existing(iter([["c1"]]))
+    store.note_existing(held({"c1": "of old"}))
     in_step(store, contact("c1"))
     store.absorb(page(store.table, removed=["c1"]), CHANGES)
     store.plan()
@@ -296,9 +316,9 @@ def test_adopted_record_is_an_insert_after_its_deletion(store: TableStore) -> No
 
 def test_key_that_stands_in_campaign_twice_is_refused_and_asked_for_again(store: TableStore) -> None:
     with pytest.raises(ConfigurationError, match=r"'externalId' of 'profile' is not unique, for instance c1\. Merge"):
-        store.note_existing(iter([["c1", "c2"], ["c1"]]))
+        store.note_existing(held({"c1": "Ada", "c2": "Bob"}, {"c1": "Ada"}))
 
-    assert not store.keys_scanned
+    assert not store.scanned
 
 
 # --- settle ---------------------------------------------------------------------------------------------------------
@@ -310,19 +330,37 @@ def test_written_records_are_what_campaign_is_known_to_hold(store: TableStore) -
     assert (store.mirrored(), store.summary().open, store.plan(everything=True).open) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("result", [Result.UNSENT, Result.DEFERRED])
-def test_record_that_was_not_written_is_still_open(store: TableStore, result: Result) -> None:
+def test_record_that_was_not_written_is_still_open(store: TableStore) -> None:
     filled(store, contact("c1"))
-    answer(store, result)
+    answer(store, Result.UNSENT)
 
     assert (kinds(store), store.mirrored()) == ({"c1": Kind.INSERT}, 0)
+
+
+def test_hidden_record_is_tried_again_after_a_while_that_doubles(store: TableStore, staging: Staging) -> None:
+    """R47, R48: it is parked, and shown; no change of it is needed for it to go out."""
+    filled(store, contact("c1"))
+    waits: list[float] = []
+    for _ in range(3):
+        answer(store, Result.DEFERRED, reason="hidden")
+        [reject] = store.rejects(5)
+        assert reject.cause is Cause.HIDDEN
+        assert (store.summary().deferred, store.summary().open, kinds(store)) == (1, 0, {})
+        assert reject.retry_at is not None
+        waits.append(round((reject.retry_at - datetime.now(UTC)).total_seconds() / 60))
+        staging._connection.execute('update "contact"."reject" set retry_at = now() at time zone \'UTC\'')
+        store.plan()
+        assert kinds(store) == {"c1": Kind.INSERT}
+
+    assert waits == [2, 4, 8]
 
 
 def test_refused_record_rests_until_its_values_change(store: TableStore) -> None:
     filled(store, contact("c1", emailaddress1="broken"), contact("c2"))
     answer(store, Result.REFUSED, "c1", reason="email is malformed")
     assert kinds(store) == {"c2": Kind.INSERT}
-    assert store.rejects(5) == [Reject("c1", "email is malformed")]
+    [reject] = store.rejects(5)
+    assert (reject.key, reject.cause, reject.reason) == ("c1", Cause.REFUSED, "email is malformed")
     assert (store.summary().refused, store.summary().open) == (1, 1)
 
     filled(store, contact("c1", emailaddress1="broken", modifiedon="2026-05-02T08:00:00Z"))
@@ -351,7 +389,7 @@ def test_record_that_is_written_after_a_refusal_is_no_reject_any_more(store: Tab
 
 def test_settling_that_fails_books_nothing(store: TableStore, staging: Staging) -> None:
     filled(store, contact("c1"))
-    store.claim(store.pending(10))
+    store.claim(open_changes(store))
     staging._connection.execute('drop table "contact"."reject"')
 
     with pytest.raises(duckdb.Error):
@@ -365,7 +403,7 @@ def test_settling_that_fails_books_nothing(store: TableStore, staging: Staging) 
 
 def killed(store: TableStore) -> None:
     """A run that claimed everything and was never heard of again; the next one has begun."""
-    store.claim(store.pending(1000))
+    store.claim(open_changes(store))
     store.book_unsettled()
 
 
@@ -449,7 +487,7 @@ def test_insert_in_doubt_is_left_alone_when_deletes_are_not_applied(staging: Sta
 def test_run_that_never_told_is_taken_to_have_spent_what_it_reserved(store: TableStore, staging: Staging) -> None:
     in_step(store, contact("c1"))
     filled(store, contact("c1", firstname="Ada"), contact("c2"))
-    store.claim(store.pending(10))
+    store.claim(open_changes(store))
     assert staging.ledger.spent().today == 1 + 2 + 1
 
     assert store.book_unsettled() == 2
@@ -500,7 +538,7 @@ def test_field_of_a_new_column_is_read_anew_and_then_an_update(staging: Staging)
 
     assert store.reading == Reading(generation=2)
     filled(store, ADA)
-    [change] = store.pending(10)
+    [change] = open_changes(store)
     assert (change.kind, change.changed) == (Kind.UPDATE, ["email"])
 
 
@@ -510,7 +548,7 @@ def test_field_of_a_known_column_needs_no_new_reading(staging: Staging) -> None:
     store.plan()
 
     assert store.reading == CHANGES
-    assert [c.changed for c in store.pending(10)] == [["email"]]
+    assert [c.changed for c in open_changes(store)] == [["email"]]
 
 
 def test_dropped_field_is_no_difference(staging: Staging) -> None:
@@ -525,7 +563,7 @@ def test_field_that_was_dropped_and_is_back_is_sent_again(staging: Staging) -> N
         in_step(staging.table(bound(*pairs)), ADA)
     store = filled(staging.table(bound(FIRST_NAME, EMAIL)), ADA)
 
-    assert [c.changed for c in store.pending(10)] == [["email"]]
+    assert [c.changed for c in open_changes(store)] == [["email"]]
 
 
 def test_field_of_another_type_is_sent_again(staging: Staging) -> None:
@@ -533,7 +571,7 @@ def test_field_of_another_type_is_sent_again(staging: Staging) -> None:
     in_step(staging.table(bound(("numberofchildren", "cusCredit"))), moved)
     store = filled(staging.table(bound(("creditlimit", "cusCredit"))), moved)
 
-    assert [(c.changed, c.values) for c in store.pending(10)] == [(["cusCredit"], {"cusCredit": 3.5})]
+    assert [(c.changed, c.values) for c in open_changes(store)] == [(["cusCredit"], {"cusCredit": 3.5})]
 
 
 def test_field_that_comes_from_a_new_column_is_not_cleared_before_that_column_is_read(staging: Staging) -> None:
@@ -544,7 +582,7 @@ def test_field_that_comes_from_a_new_column_is_not_cleared_before_that_column_is
     store.absorb(page(store.table, people[0], next_link="page 2"), replace(store.reading, next_link="page 2"))
     store.plan()
 
-    assert {c.key: (c.kind, c.values["firstName"]) for c in store.pending(10)} == {"c1": (Kind.UPDATE, "Countess")}
+    assert {c.key: (c.kind, c.values["firstName"]) for c in open_changes(store)} == {"c1": (Kind.UPDATE, "Countess")}
 
 
 def test_open_change_is_not_written_with_a_column_that_is_yet_to_be_read(staging: Staging) -> None:
@@ -626,9 +664,9 @@ def test_yesterday_counts_for_the_month_and_last_month_for_nothing(staging: Stag
     today = datetime.now(UTC).date()
     staging._connection.execute(
         """insert into main.engine_calls values
-           ($1, 'contact', 'insert', 1),
-           (date_trunc('month', $1), 'contact', 'insert', 10),
-           (date_trunc('month', $1) - interval 1 day, 'contact', 'insert', 100)""",
+           ($1, 'contact', 'insert', 1, 1),
+           (date_trunc('month', $1), 'contact', 'insert', 10, 10),
+           (date_trunc('month', $1) - interval 1 day, 'contact', 'insert', 100, 100)""",
         [today],
     )
 

@@ -1,0 +1,45 @@
+"""What a person starts in Dagster besides a sync: the replay of a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.ingress import TableKeys
+from assets.jobs import QUIET
+from d365_campaign.changes import Replay
+from d365_campaign.mapping import TableMapping
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+REPLAY = "replay"
+
+
+def replay_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":
+    """A sync that reads every record of one table again.
+
+    The launchpad asks for `table` and `force`. The other tables are brought into step as in any sync.
+    """
+    names = dg.Enum("MappedTable", [dg.EnumValue(table.name) for table in tables])
+    steps = {table.name: TableKeys.of(table).snapshot.to_python_identifier() for table in tables}
+    schema = {
+        "table": dg.Field(names, description="The table that is replayed: its Dynamics name."),
+        "force": dg.Field(
+            bool,
+            default_value=False,
+            description="Look at every record in Campaign too, at one engine call each at least.",
+        ),
+    }
+
+    def run_config(asked: Mapping[str, Any]) -> dict[str, Any]:
+        mode = Replay.FORCED if asked["force"] else Replay.DIFFERENCES
+        return QUIET | {"ops": {steps[asked["table"]]: {"config": {"replay": mode.name}}}}
+
+    return dg.define_asset_job(
+        REPLAY,
+        selection=dg.AssetSelection.assets(*(key for table in tables for key in TableKeys.of(table))),
+        executor_def=dg.in_process_executor,
+        config=dg.ConfigMapping(config_fn=run_config, config_schema=schema),
+        description="Read every record of one table again, and bring Campaign into step with it.",
+    )

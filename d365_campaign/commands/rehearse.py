@@ -1,0 +1,130 @@
+"""`demo`, `dev` and `sandbox`: try everything out on local stand-ins."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from d365_campaign import rehearsal
+from d365_campaign.commands.common import configuration, staging
+from d365_campaign.commands.running import print_examples, synced, synced_table
+from d365_campaign.rehearsal import Seed
+
+SEED = Seed(contacts=1000, accounts=40, purchases=400, story=True)
+DEMO_CHANGES = {
+    "accounts": {"update": 2, "create": 1},
+    "contacts": {"update": 10, "create": 5, "delete": 2},
+    "purchases": {"update": 4, "create": 6, "delete": 1},
+    "activate": True,
+}
+NEXT = """
+What to look at next:
+  make dev                       the sandbox and Dagster's UI, kept running
+  config/sandbox_tables/         which columns become which fields, and links
+  README.md                      how to rehearse, and to use your own systems
+"""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def demo(as_json: bool) -> None:
+    """Sync accounts, contacts and purchases of a fresh sandbox, change some, and sync again."""
+    rehearsal.start_afresh()
+    with rehearsal.running_sandbox(SEED) as running:
+        first = synced()
+        rehearsal.ask(running.endpoints, "POST", "change", DEMO_CHANGES)
+        second = synced()
+    if as_json:
+        click.echo(json.dumps({"syncs": [first, second], "budget": _budget()}))
+        return
+    console = Console()
+    for title, done in {"First sync": first, "Second sync, after some changes": second}.items():
+        console.print(synced_table(title, done))
+        print_examples(console, done)
+        console.print()
+    _print_story(console, first, second)
+    console.print(NEXT, highlight=False)
+
+
+def _print_story(console: Console, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    for name, numbers in first.items():
+        for key, awaited in numbers["deferred_sample"].items():
+            if key not in second[name]["deferred_sample"]:
+                told = f"{name} {key} went out in the second sync, once {awaited} was there."
+                console.print(told, soft_wrap=True, highlight=False)
+    budget = _budget()
+    told = f"{budget['spent']:,} of {budget['daily_budget']:,} engine calls of today's budget are spent."
+    console.print(told, highlight=False)
+
+
+@click.command()
+@click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
+@click.option("--contacts", default=SEED.contacts, show_default=True, help="Contacts in the sandbox.")
+@click.option("--free-ports", is_flag=True, help="Give the sandbox any free ports instead of 8441 to 8444.")
+def dev(port: int, contacts: int, free_ports: bool) -> None:
+    """Keep a sandbox and `dagster dev` running: edit a contact and watch the run."""
+    rehearsal.start_afresh()
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    seed = SEED._replace(contacts=contacts)
+    with rehearsal.running_sandbox(seed, None if free_ports else rehearsal.FIXED_PORTS) as running:
+        # The limit is set before first use: two runs that meet a new pool would both start.
+        subprocess.run(
+            [dagster, "instance", "concurrency", "set", "staging", "1"], check=True, stdout=subprocess.DEVNULL
+        )
+        click.echo(
+            f"\nDagster's UI:    http://localhost:{port}\n"
+            "Edit a contact:  curl --cacert .local/sandbox/ca.pem -X PATCH "
+            f'{running.endpoints["admin"]}/dataverse/contacts/any -d \'{{"emailaddress1": "new@example.com"}}\'\n',
+        )
+        ui = subprocess.Popen([dagster, "dev", "-w", "workspace.yaml", "-p", str(port), "--log-level", "warning"])
+        _wait_until_stopped(ui)
+
+
+@click.command()
+@click.option("--contacts", default=0, show_default=True, help="Contacts to begin with.")
+@click.option("--accounts", default=0, show_default=True, help="Accounts that they work for.")
+@click.option("--purchases", default=0, show_default=True, help="Purchases that they made.")
+@click.option("--free-ports", is_flag=True, help="Take any free ports instead of 8441 to 8444.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=rehearsal.SANDBOX,
+    show_default=True,
+    help="Where endpoints.json, the certificate authority and the environment file go.",
+)
+def sandbox(contacts: int, accounts: int, purchases: int, free_ports: bool, directory: Path) -> None:
+    """Run the stand-ins for Dynamics, Entra, Campaign and Adobe IMS until interrupted.
+
+    \b
+    Example:  d365-campaign sandbox --contacts 1000 --purchases 400
+    """
+    ports = None if free_ports else rehearsal.FIXED_PORTS
+    with rehearsal.running_sandbox(Seed(contacts, accounts, purchases), ports, directory) as running:
+        for name in ("dataverse", "entra", "campaign", "ims", "admin", "ca_bundle"):
+            click.echo(f"{name:<10} {running.endpoints[name]}")
+        while running.process.poll() is None:
+            time.sleep(0.2)
+
+
+def _wait_until_stopped(process: "subprocess.Popen[bytes]") -> None:
+    """Until it ends by itself, or this process is told to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _budget() -> dict[str, Any]:
+    """Engine calls of today against the configured budget."""
+    configured = configuration()
+    with staging(configured.settings.staging.path) as file:
+        return {"spent": file.ledger.spent().today, "daily_budget": configured.settings.engine_calls.daily_budget}

@@ -1,0 +1,1 @@
+delete from "contact"."reject" where cause = 'unfit' and key in (select key from "contact"."touched");
