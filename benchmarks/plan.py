@@ -94,7 +94,7 @@ def mapping() -> BoundMapping:
             source="contact",
             target="profile",
             key=KeyMapping(source="contactid", target="externalId", declared_unique=True),
-            fields=[FieldMapping(source=name, target=name) for name, *_ in COLUMNS],
+            fields=[FieldMapping(source=name, target=name, picklist="technical") for name, *_ in COLUMNS],
             apply_deletes=True,
         ),
         SourceTable(
@@ -111,15 +111,13 @@ def fill(store: TableStore, rows: int) -> None:
     """
     values = ", ".join(value for *_, value in COLUMNS)
     names = ", ".join(quote(name) for name, *_ in COLUMNS)
-    columns = ", ".join(quote(name) for name in sql.mirror_columns(store.table))
     snapshot, mirror = sql.relation(store.table, "snapshot"), sql.relation(store.table, "mirror")
     numbers = f"select {_key('i')} as key, cast(hash(i) >> 8 as bigint) as n from range({rows}) as r(i)"
     earlier = f"select {_key('i * 100')} from range({rows // 100}) as r(i)"
     for statement in (
         f"""insert into {snapshot} ("contactid", {names}, {sql.GENERATION}, {sql.PAGE})
             select key, {values}, 1, 0 from ({numbers}) order by key""",
-        f"""insert into {mirror} ({columns})
-            select {columns} from {sql.relation(store.table, "desired")} order by all""",
+        sql.insert_mirrored(store.table, sql.relation(store.table, "desired"), where=" order by all"),
         f"""update {mirror} set "email" = 'earlier@example.com' where "externalId" in ({earlier})""",
     ):
         connection_of(store).execute(statement)

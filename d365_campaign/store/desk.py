@@ -15,7 +15,7 @@ from d365_campaign.binding import MODIFIED_ON
 from d365_campaign.changes import Cause, Kind, Reject, Replay
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.store.privacy import FORGOTTEN, Hold
-from d365_campaign.store.sql import GENERATION, NOW, WRITTEN, related
+from d365_campaign.store.sql import GENERATION, HASHED, NOW, WRITTEN, related
 from d365_campaign.store.trace import Awaited, LastCall, Trace, TracedField
 from d365_campaign.store.values import quote
 
@@ -164,7 +164,7 @@ class TableDesk:
         return _utc(read[0]) if read else None
 
     def _fields(self, key: str, *, show_values: bool) -> Sequence[TracedField]:
-        names = [name for name in self._columns("mirror") if name not in (self._target_key, *WRITTEN)]
+        names = [name for name in self._columns("mirror") if name not in (self._target_key, *WRITTEN, *HASHED)]
         desired, known = self._one("desired", names, key), self._one("mirror", names, key)
         if desired is None and known is None:
             return ()

@@ -7,7 +7,7 @@ set per mapping:
 
     snapshot     what Dynamics holds, typed                       key, columns, _generation, _page
     desired      what Campaign ought to hold (a view)             key, Campaign fields
-    mirror       what Campaign is known to hold                   key, Campaign fields, _written_at, _written_as
+    mirror       what Campaign is known to hold                   key, Campaign fields, _written_at, _written_as, _hash
     deleted      what was deleted in Campaign                     key, deleted_at
     existing     what Campaign held before the first write, as far as nothing was done about it yet
     touched      keys that pulls brought since the last plan      key, removed
@@ -29,6 +29,9 @@ GENERATION, PAGE = "_generation", "_page"
 # When a record was last written, and as what: a `Kind`, or `identical` where Campaign held the values by then. Empty
 # for one that was in step before this project wrote anything. Whole batches share both, so they take hardly any room.
 WRITTEN = {"_written_at": "timestamp", "_written_as": "varchar"}
+# A number made from the key: a thousand records among millions are found by it in a fraction of the time that text keys
+# take. Two keys may share it, so what it finds is held against the key itself. md5 is the same in every version.
+HASHED = {"_hash": "ubigint"}
 NOW = "now() at time zone 'UTC'"
 
 
@@ -78,7 +81,7 @@ OWN_RELATIONS = {
 def create_relations(table: BoundMapping) -> list[str]:
     """Statements that make the schema and whatever relation isn't there yet."""
     held = mirror_columns(table)
-    own = {"snapshot": snapshot_columns(table), "mirror": held | WRITTEN, "existing": held, **OWN_RELATIONS}
+    own = {"snapshot": snapshot_columns(table), "mirror": held | WRITTEN | HASHED, "existing": held, **OWN_RELATIONS}
     return [f"create schema if not exists {quote(table.name)}"] + [
         f"create table if not exists {relation(table, name)} ({typed(columns)})" for name, columns in own.items()
     ]
@@ -87,6 +90,21 @@ def create_relations(table: BoundMapping) -> list[str]:
 def typed(columns: dict[str, str]) -> str:
     """A column list of a `create table`."""
     return ", ".join(f"{quote(name)} {kind}" for name, kind in columns.items())
+
+
+def hashed(key: str) -> str:
+    """The number that `_hash` holds for a key."""
+    return f"md5_number_lower({key})"
+
+
+def insert_mirrored(table: BoundMapping, source: str, *, more: str = "", where: str = "") -> str:
+    """Insert rows of the relation *source* into the mirror, with its further columns *more*."""
+    key = quote(table.mapping.key.target)
+    columns = ", ".join(map(quote, mirror_columns(table))) + more
+    return (
+        f"insert into {relation(table, 'mirror')} ({columns}, _hash)\n"
+        f"select {columns}, {hashed(key)} from {source}{where}"
+    )
 
 
 def insert_page(table: BoundMapping) -> str:

@@ -2,7 +2,7 @@
 
 from d365_campaign.binding import BoundField, BoundMapping
 from d365_campaign.changes import Cause, Kind
-from d365_campaign.store.sql import NOW, WRITTEN, mirror_columns, relation, typed
+from d365_campaign.store.sql import NOW, WRITTEN, hashed, insert_mirrored, mirror_columns, relation, typed
 from d365_campaign.store.values import quote, text
 
 
@@ -52,7 +52,6 @@ def settle(table: BoundMapping) -> list[str]:
     done = "select key from outcome where result = 'done'"
     known_before = f"select _key from change_window where _kind <> '{Kind.INSERT}'"
     written = f"o.result = 'done' and o.kind <> '{Kind.DELETE}'"
-    columns = ", ".join(map(quote, mirror_columns(table) | WRITTEN))
     values = "".join(f",\n       {_settled(f)} as {quote(f.target.name)}" for f in table.fields)
     values += f",\n       {NOW} as _written_at, if(o.identical, 'identical', o.kind) as _written_as"
     in_flight, answered = relation(table, "in_flight"), "key in (select key from outcome where result"
@@ -61,8 +60,9 @@ def settle(table: BoundMapping) -> list[str]:
     return [
         f"create or replace temp table settled as\nselect o.key as {key}{values}\nfrom outcome as o\n"
         f"join change_window as w on w._key = o.key{known}\nwhere {written}",
-        f"delete from {mirror} where {key} in ({done} and key in ({known_before}))",
-        f"insert into {mirror} ({columns})\nselect {columns} from settled",
+        f"delete from {mirror} where _hash in (select {hashed('key')} from outcome)\n"
+        f"  and {key} in ({done} and key in ({known_before}))",
+        insert_mirrored(table, "settled", more="".join(f", {name}" for name in WRITTEN)),
         f"insert into {relation(table, 'deleted')}\nselect key, {NOW} from outcome\n"
         f"where result = 'done' and kind = '{Kind.DELETE}'",
         f"delete from {relation(table, 'change_set')} where key in ({done})",

@@ -3,32 +3,32 @@
 from d365_campaign.binding import BoundField, BoundMapping
 from d365_campaign.changes import ENGINE_CALLS, IDENTICAL, Kind
 from d365_campaign.field_types import EMPTY_SQL
-from d365_campaign.store.sql import PAGE, desired_rows, mirror_columns, relation
+from d365_campaign.store.sql import PAGE, desired_rows, hashed, insert_mirrored, mirror_columns, relation
 from d365_campaign.store.values import quote, text
 
 
 def refresh_mirror(table: BoundMapping) -> list[str]:
     """Take what a scan found of records that are in the mirror already: a field that is new to it is known then."""
-    key, columns = quote(table.mapping.key.target), ", ".join(map(quote, mirror_columns(table)))
+    key = quote(table.mapping.key.target)
     mirror, existing = relation(table, "mirror"), relation(table, "existing")
     known = f"{key} in (select {key} from refreshed)"
     return [
         f"create or replace temp table refreshed as\nselect * from {existing}\n"
         f"where {key} in (select {key} from {mirror})",
         f"delete from {mirror} where {known}",
-        f"insert into {mirror} ({columns})\nselect {columns} from refreshed",
+        insert_mirrored(table, "refreshed"),
         f"delete from {existing} where {known}",
     ]
 
 
 def adopt_existing(table: BoundMapping, *, touched: bool) -> str:
     """Take what Campaign held before into the mirror, for records that ought to be there; with *touched*, for these."""
-    key, columns = quote(table.mapping.key.target), ", ".join(map(quote, mirror_columns(table)))
+    key = quote(table.mapping.key.target)
     among = f"\n  and {key} in (select key from {relation(table, 'touched')})" if touched else ""
-    return f"""insert into {relation(table, "mirror")} ({columns})
-select {columns} from {relation(table, "existing")}
+    where = f"""
 where {key} in (select {key} from {relation(table, "desired")})
   and {key} not in (select {key} from {relation(table, "mirror")}){among}"""
+    return insert_mirrored(table, relation(table, "existing"), where=where)
 
 
 def forget_adopted(table: BoundMapping, *, touched: bool) -> str:
@@ -115,15 +115,22 @@ def compare_touched(table: BoundMapping, *, planned_page: int, deletes: bool, re
     """Compute the change set anew for the touched keys; what is open besides stays open.
 
     Every touched row that is still there came with a page after *planned_page*, the last one that a plan took in.
-    Mirror rows are found by their key column alone and then fetched by position.
+    Mirror rows are found by the hash of their key alone, fetched by position, and then held against the key.
     """
     change_set, touched = relation(table, "change_set"), f"select key from {relation(table, 'touched')}"
     mirror, target = relation(table, "mirror"), quote(table.mapping.key.target)
+    columns = ", ".join(map(quote, mirror_columns(table)))
     rows = differences(table, "touched_desired", "touched_mirror", deletes=deletes, replaying=replaying)
     return [
         f"create or replace temp table touched_desired as\n{desired_rows(table, f'{PAGE} > {planned_page}')}",
-        f"create or replace temp table touched_mirror as\nselect * from {mirror}\n"
-        f"where rowid in (select rowid from {mirror} where {target} in ({touched}))",
+        f"""create or replace temp table touched_mirror as
+with found as materialized (
+  select {columns} from {mirror}
+  where rowid in (
+    select rowid from {mirror} where _hash in (select {hashed("key")} from {relation(table, "touched")})
+  )
+)
+select * from found where {target} in ({touched})""",
         f"delete from {change_set} where key in ({touched})",
         f"insert into {change_set}\n{rows}",
     ]

@@ -463,7 +463,7 @@ class TableStore:
             self._run(f"truncate {self._relation('snapshot')}")
             self._move_to(Reading(generation=self.reading.generation + 1))
         held = sql.mirror_columns(self.table)
-        fresh = [self._fit_columns("mirror", held | sql.WRITTEN), self._fit_columns("existing", held)]
+        fresh = [self._fit_columns("mirror", held | sql.WRITTEN | sql.HASHED), self._fit_columns("existing", held)]
         if any(fresh) and (self._any("mirror") or self._any("existing")):
             self._set("scanned", False)  # what Campaign holds in a field that is mapped from now on, is to be read
         self._run(sql.create_desired(self.table))

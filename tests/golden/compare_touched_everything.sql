@@ -8,8 +8,13 @@ from "new_purchase"."snapshot"
 where _page > 7 and (coalesce("new_gift" = false, false));
 
 create or replace temp table touched_mirror as
-select * from "new_purchase"."mirror"
-where rowid in (select rowid from "new_purchase"."mirror" where "cusD365id" in (select key from "new_purchase"."touched"));
+with found as materialized (
+  select "cusD365id", "cusName", "cusChannel", "cusQuantity", "cusContactId" from "new_purchase"."mirror"
+  where rowid in (
+    select rowid from "new_purchase"."mirror" where _hash in (select md5_number_lower(key) from "new_purchase"."touched")
+  )
+)
+select * from found where "cusD365id" in (select key from "new_purchase"."touched");
 
 delete from "new_purchase"."change_set" where key in (select key from "new_purchase"."touched");
 

@@ -5,8 +5,13 @@ from "contact"."snapshot"
 where _page > 7;
 
 create or replace temp table touched_mirror as
-select * from "contact"."mirror"
-where rowid in (select rowid from "contact"."mirror" where "externalId" in (select key from "contact"."touched"));
+with found as materialized (
+  select "externalId", "firstName" from "contact"."mirror"
+  where rowid in (
+    select rowid from "contact"."mirror" where _hash in (select md5_number_lower(key) from "contact"."touched")
+  )
+)
+select * from found where "externalId" in (select key from "contact"."touched");
 
 delete from "contact"."change_set" where key in (select key from "contact"."touched");
 

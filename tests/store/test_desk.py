@@ -245,7 +245,7 @@ def test_rejects_tell_all_there_is_to_know(rejecting: TableStore, staging: Stagi
     }
     refused, unfit, hidden = rejects["refused"], rejects["unfit"], rejects["hidden"]
     assert (refused.reason, refused.fields, refused.attempts) == ("firstName is refused", ["firstName"], 1)
-    assert (unfit.reason, unfit.fields, unfit.attempts) == ("cusChildren can't become a integer", ["cusChildren"], 0)
+    assert (unfit.reason, unfit.fields, unfit.attempts) == ("cusChildren can't become an integer", ["cusChildren"], 0)
     assert refused.since is not None
     assert datetime.now(UTC) - refused.since < timedelta(minutes=5)
     assert hidden.retry_at is not None
@@ -418,7 +418,7 @@ def test_rejects_say_why_and_what_helps(rejecting: TableStore, staging: Staging)
     )
     assert told(staging, "hidden") == "Hidden in Campaign: it is hidden. It is tried again from ... on."
     assert told(staging, "unfit") == (
-        "Can't be sent: cusChildren can't become a integer. It goes out once its data or the mapping changes."
+        "Can't be sent: cusChildren can't become an integer. It goes out once its data or the mapping changes."
     )
     desk = staging.desk("contact")
     assert [desk.trace(key).refused for key in ("refused", "hidden", "unfit")] == [True, False, True]

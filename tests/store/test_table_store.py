@@ -12,6 +12,7 @@ import pytest
 from d365_campaign.binding import BoundMapping
 from d365_campaign.changes import Cause, Change, Kind, Outcome, Reading, Result
 from d365_campaign.errors import ConfigurationError, SyncError
+from d365_campaign.store import sql, sql_apply, sql_plan
 from d365_campaign.store.staging import Staging, open_staging
 from d365_campaign.store.table_store import TableStore
 from tests.builders import (
@@ -687,3 +688,16 @@ def test_no_campaign_key_is_stored_anywhere(file: Path) -> None:
         }
 
     assert not {name for name in columns if "pkey" in name.lower() or "href" in name.lower()}
+
+
+def test_keys_that_share_a_hash_are_told_apart(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hash only narrows the search: here every key has the same."""
+    for module in (sql, sql_plan, sql_apply):
+        monkeypatch.setattr(module, "hashed", lambda key: "1")
+    store = in_step(staging.table(bound()), *(contact(key, firstname="Ada") for key in ("c1", "c2", "c3")))
+
+    store.absorb(page(store.table, contact("c1", firstname="Augusta"), removed=["c2"]), CHANGES)
+    store.plan()
+    assert kinds(store) == {"c1": Kind.UPDATE, "c2": Kind.DELETE}
+    answer(store)
+    assert (store.mirrored(), store.plan(everything=True).open) == (2, 0)
