@@ -219,7 +219,7 @@ def _target(
                 context.log.warning(f"{mapping.target} {reject.key}: {reject.reason}")
             return dg.MaterializeResult(
                 metadata=_apply_metadata(applied)
-                | {"resumes_at": _resumes_at(applied.stopped_by, settings)}
+                | {"resumes_at": _resumes_at(applied, settings)}
                 | columns.of_target(table.bound, keys.change_set),
                 check_results=[
                     check_result(checks.none_refused(applied.refused)),
@@ -262,12 +262,16 @@ def _budget_verdicts(spent: Spent, limits: EngineCallSettings) -> list[checks.Ve
     ]
 
 
-def _resumes_at(stopped_by: str | None, settings: Settings) -> float:
-    """The moment (epoch) before which another run could write nothing: the budget's next day, or a blackout's end."""
+def _resumes_at(applied: ApplySummary, settings: Settings) -> float:
+    """The moment (epoch) before which another run could write nothing: the budget's next day, or a blackout's end.
+
+    A run spends what was left on the day it began.
+    """
     now = datetime.now(UTC)
-    if stopped_by == "budget":
-        return datetime.combine(now.date() + timedelta(days=1), time.min, UTC).timestamp()
-    end = blackout_end(settings.run.blackout_windows, now) if stopped_by == "blackout" else None
+    if applied.stopped_by == "budget":
+        began = (now - timedelta(seconds=applied.seconds)).date()
+        return datetime.combine(began + timedelta(days=1), time.min, UTC).timestamp()
+    end = blackout_end(settings.run.blackout_windows, now) if applied.stopped_by == "blackout" else None
     return end.timestamp() if end else 0.0
 
 

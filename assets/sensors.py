@@ -13,7 +13,8 @@ from d365_campaign.mapping import TableMapping
 from resources.dynamics import DynamicsResource
 
 INTERVAL_SECONDS = 5
-# The same state is not asked for again sooner, so that a table which fails over and over does not fill the run list.
+# A table that was not written since is not asked for again sooner: one that fails over and over, although each of its
+# runs reads, would fill the run list.
 ASK_AGAIN_SECONDS = 60
 WRITTEN = ("inserted", "updated", "deleted")
 IN_PROGRESS = [
@@ -62,11 +63,11 @@ def _due(
     dynamics: DynamicsResource,
     asked: Sequence[float] | None,
 ) -> float | None:
-    """The moment this table was last in step, when it should run again; None when it needn't."""
+    """The moment this table was last written, when it should run again; None when it needn't."""
     keys = TableKeys.of(table)
     pulled = instance.get_latest_materialization_event(keys.snapshot)
     written = instance.get_latest_materialization_event(keys.target)
-    stamp = max((event.timestamp for event in (pulled, written) if event), default=1.0)
+    stamp = written.timestamp if written else 1.0
     if asked and asked[0] == stamp and time.time() - asked[1] < ASK_AGAIN_SECONDS:
         return None
     if pulled is None or written is None or written.timestamp < pulled.timestamp:

@@ -82,7 +82,7 @@ def none_refused(refused: int) -> Verdict:
         refused == 0,
         "No record is refused."
         if refused == 0
-        else f"{refused} records are refused. `d365-campaign rejects` lists their reasons; correct them in Dynamics.",
+        else f"Refused records: {refused}. `d365-campaign rejects` lists their reasons; correct them in Dynamics.",
         warn=True,
         metadata={"refused": refused},
     )

@@ -19,6 +19,7 @@ CORE = {
     "schemas",
     "field_types",
     "changes",
+    "engine_calls",
     "opt_out",
     "checks",
     "errors",

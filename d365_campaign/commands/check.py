@@ -124,16 +124,11 @@ def _from_environment(values: Sequence[Value], file: Path | None) -> Sequence[st
         value.env for value in values if isinstance(value, EnvironmentReference) and not os.environ.get(value.env)
     ]
     if missing:
-        several = len(missing) > 1
-        beside = (
-            f", or write them into {file.resolve()}{'' if file.exists() else ' (there is no such file)'}"
-            if file
-            else ""
-        )
-        raise ConfigurationError(
-            f"environment variable{'s' if several else ''} {', '.join(missing)} {'are' if several else 'is'} not set. "
-            f"Set {'them' if several else 'it'}{beside}."
-        )
+        variables, them = ("variables", "them") if len(missing) > 1 else ("variable", "it")
+        are = "are" if len(missing) > 1 else "is"
+        absent = "" if file is None or file.exists() else " (there is no such file)"
+        into_file = f", or write {them} into {file.resolve()}{absent}" if file else ""
+        raise ConfigurationError(f"environment {variables} {', '.join(missing)} {are} not set. Set {them}{into_file}.")
     return [value if isinstance(value, str) else os.environ[value.env] for value in values]
 
 

@@ -96,7 +96,7 @@ def _print_rejects(table: str, found: Sequence[Reject]) -> None:
     for reject in found:
         times = f"{reject.attempts:,}"
         shown.add_row(reject.key, _cause(reject), times, _moment(reject.since), reject.reason)
-    Console().print(shown)
+    Console().print(shown, highlight=False, markup=False)
 
 
 def _cause(reject: Reject) -> str:
@@ -158,8 +158,8 @@ def _print_trace(trace: Trace, *, show_values: bool) -> None:
     console, lines = Console(), Table.grid(padding=(0, 2))
     for fact, told in _facts(trace):
         lines.add_row(fact, told)
-    console.print(f"[bold]{trace.table} {trace.key}[/bold]", highlight=False, soft_wrap=True)
-    console.print(lines, highlight=False)
+    console.print(f"{trace.table} {trace.key}", style="bold", highlight=False, markup=False, soft_wrap=True)
+    console.print(lines, highlight=False, markup=False)
     if show_values and trace.fields:
         values = Table("field", "ought to be", "is known to be", "differs")
         for field in trace.fields:

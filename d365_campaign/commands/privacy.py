@@ -61,10 +61,12 @@ def release(key: str) -> None:
     Example:  d365-campaign release 5c1b2f0e-8d0a-4b7e-9a55-0c7d3f1f2a11
     """
     with staging(_staging_path()) as file:
-        ended = file.privacy.release(key)
+        ended, tables = file.privacy.release(key), file.privacy.tables_of(key)
     if not ended:
         raise click.ClickException(f"{key} is not on hold. What is, tells: d365-campaign holds")
-    click.echo(f"{key} is released. The next run writes what waits.")
+    click.echo(f"{key} is released. The next run writes what waits; to start one now:")
+    for table in tables or [""]:
+        click.echo(f"  d365-campaign sync {table}".rstrip())
 
 
 @click.command()
@@ -109,7 +111,7 @@ def forget(key: str, yes: bool) -> None:
             there = any(file.desk(table).trace(key).in_dynamics for table in file.privacy.tables_of(key))
         click.echo(f"The staging file holds of it: {_counted(found)}.")
         if there:
-            click.echo("Dynamics still had it when it was last read: what is written to Campaign by then stays there.")
+            click.echo("Dynamics still had it when it was last read. What is in either system from now on, stays there.")
         click.confirm("Forget it for good?", abort=True)
     with staging(path) as file:
         keys = {key, *(each for keys in file.privacy.records_of(key).values() for each in keys)}

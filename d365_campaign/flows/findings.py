@@ -9,15 +9,15 @@ from d365_campaign.errors import SyncError
 
 T = TypeVar("T")
 Judgement = Literal["fine", "warning", "wrong"]
-# By the rule for errors: what happened comes first, what to do about it last.
-SENTENCES = re.compile(r"(?<=[.)]) (?=[A-Z])")
+# By the rule for errors: the first sentence says what happened, the rest what to do about it.
+SENTENCES = re.compile(r"(?<=\.) (?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What holds for one *subject* of a system or a table (*area*). Only what is wrong would stop a run.
+    """What holds for one *subject* of a system or a table (*area*).
 
-    *fix* is empty where there is nothing to do.
+    What is wrong would stop a run, or must not be run as it is. *fix* is empty where there is nothing to do.
     """
 
     area: str
@@ -40,9 +40,9 @@ def wrong(area: str, subject: str, words: str, fix: str) -> Finding:
 
 
 def in_two(said: str, otherwise: str) -> tuple[str, str]:
-    """What was *said* without its last sentence, and that sentence as the fix; *otherwise* where there is only one."""
-    *before, last = SENTENCES.split(said)
-    return (" ".join(before), last) if before else (last, otherwise)
+    """The first sentence of what was *said*, and the others as the fix; *otherwise* where there are none."""
+    words, *fix = SENTENCES.split(said, maxsplit=1)
+    return words, fix[0] if fix else otherwise
 
 
 def tried(probe: Callable[[], T], area: str, subject: str, otherwise: str) -> T | Finding:

@@ -50,7 +50,7 @@ def _affordable(pages: Iterator[pl.DataFrame], allowance: Allowance, resource: s
             return
         yield page
     raise ConfigurationError(
-        f"Campaign {resource}: the engine-call budget does not last for listing what Campaign holds, which comes before "
-        "the first write and takes a call for each page. Raise engine_calls.daily_budget or engine_calls.monthly_budget, "
-        "or wait for the next period if part of this one's was spent on something else."
+        f"Campaign {resource}: the engine-call budget does not last for listing what Campaign holds. That comes before "
+        "the first write, and takes a call for each page. Raise engine_calls.daily_budget or monthly_budget, or wait "
+        "for the next period if this one's was spent on something else."
     )

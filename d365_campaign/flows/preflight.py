@@ -13,6 +13,7 @@ from d365_campaign import checks
 from d365_campaign.config import Configuration, EngineCallSettings, PrivacySettings
 from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
 from d365_campaign.flows.findings import Finding, fine, in_two, tried, warning, wrong
+from d365_campaign.flows.preflight_privacy import personal_data
 from d365_campaign.flows.preflight_table import CampaignResources, DynamicsTables, Systems, TableLook, look_at
 from d365_campaign.store.outside import SavedTable, place_of, saved_tables
 
@@ -77,13 +78,14 @@ def preflight(
         (dynamics, of_dynamics), (campaign, of_campaign) = to_dynamics.result(), to_campaign.result()
         systems = Systems(dynamics, campaign, scan_keys)
         looks = list(pool.map(lambda mapping: look_at(mapping, configuration, systems, earlier), mappings))
+        privacy = personal_data(looks, configuration, campaign, pool)
     return [
         *_configuration(configuration),
         *of_dynamics,
         *of_campaign,
         *_room(configuration.settings.staging.path, looks),
         *in_file,
-        *(finding for look in looks for finding in look.findings),
+        *(finding for look in looks for finding in (*look.findings, *privacy.get(look.mapping.name, ()))),
         *_first_load(configuration, looks, complete=table is None),
     ]
 
@@ -217,7 +219,8 @@ def _first_load(configuration: Configuration, looks: Sequence[TableLook], *, com
         if verdict.passed:
             yield fine(FIRST_LOAD, "records", verdict.description)
         else:
-            yield wrong(FIRST_LOAD, "records", *in_two(verdict.description, ""))
+            fix = "Map fewer tables, or raise guardrails.max_initial_records."
+            yield wrong(FIRST_LOAD, "records", in_two(verdict.description, fix)[0], fix)
     yield _cost(sum(look.first_load_calls for look in waiting), settings.engine_calls)
 
 

@@ -55,11 +55,12 @@ class Systems:
 class TableLook:
     """What was found of a table. *records* is Dynamics' own count, None where it tells none.
 
-    *loads_first*: its first load is still to come.
+    *target* is its Campaign resource where it was found, *loads_first*: its first load is still to come.
     """
 
     mapping: TableMapping
     findings: Sequence[Finding]
+    target: TargetResource | None
     records: int | None
     loads_first: bool
 
@@ -89,7 +90,7 @@ def look_at(
         findings += _both_sides(mapping, source, target, saved)
     if loads_first:
         findings += _large_load(mapping, records, saved, configuration.settings.guardrails.large_load_records)
-    return TableLook(mapping, findings, records, loads_first)
+    return TableLook(mapping, findings, target, records, loads_first)
 
 
 def _in_dynamics(name: str, dynamics: DynamicsTables | None) -> tuple[SourceTable | None, int | None, list[Finding]]:
@@ -249,7 +250,7 @@ def _both_sides(
         yield wrong(mapping.name, MAPPING, *in_two(fault, "Correct the mapping, or add it to the system."))
     if faults:
         return
-    yield fine(mapping.name, MAPPING, f"all {len(mapping.fields)} columns fit their fields.")
+    yield fine(mapping.name, MAPPING, f"every column fits its field ({len(mapping.fields)} mapped).")
     if saved is not None and saved.schema_facts:
         yield _since_the_last_run(mapping, bind(mapping, trackable, target).schema_facts(), saved.schema_facts)
 

@@ -101,7 +101,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         path.parent.mkdir(parents=True, exist_ok=True)
         return duckdb.connect(str(path), config=CONFIG)
     except duckdb.IOException as error:
-        if "lock" in str(error).lower():
+        if "could not set lock" in str(error).lower():
             raise RetriableError(
                 f"staging file {path} is in use by another process. One run at a time works on it: wait for that run."
             ) from error

@@ -145,9 +145,9 @@ class TableStore:
         return int(self._rows(query)[0][0])
 
     def records_of_all_tables(self) -> int:
-        """How many records the snapshots of all tables hold."""
-        schemas = self._rows("select schema_name from duckdb_tables() where table_name = 'snapshot'")
-        return sum(int(self._rows(f"select count(*) from {sql.related(n, 'snapshot')}")[0][0]) for (n,) in schemas)
+        """How many records of all tables ought to be in Campaign."""
+        schemas = self._rows("select schema_name from duckdb_views() where view_name = 'desired'")
+        return sum(int(self._rows(f"select count(*) from {sql.related(n, 'desired')}")[0][0]) for (n,) in schemas)
 
     @property
     def large_load_acknowledged_by(self) -> str | None:

@@ -347,6 +347,52 @@ def test_what_campaign_says_of_a_link_is_held_against_the_mapping(sandbox: Sandb
     assert (found.verdict, "no link from 'cusPurchase' to 'profile' is joined on" in found.words) == ("warning", True)
 
 
+def test_personal_data_is_to_be_linked_to_the_profile_and_deleted_with_it(
+    sandbox: Sandbox, three_tables: Integration
+) -> None:
+    """R11, R12."""
+    assert check(three_tables).of("new_purchase")["personal data"].verdict == "fine"
+    link = LinkDefinition("cusProfileLink", "cusContactId", "profile", "externalId")
+    sandbox.campaign.register(replace(PURCHASE, links=(link,)))
+    outlives = [found for found in check(three_tables).faults() if found.subject == "personal data"]
+    assert [(found.area, found.verdict) for found in outlives] == [("new_purchase", "wrong")]
+    assert "'cusProfileLink' of 'cusPurchase' is not told to cascade" in outlives[0].words
+    assert outlives[0].fix.startswith("Set its delete option in Campaign")
+
+
+def test_personal_data_in_an_unlinked_resource_is_wrong_unless_it_is_accepted(
+    sandbox: Sandbox, integration: Integration
+) -> None:
+    """R12."""
+    store = {
+        "source": "new_store",
+        "target": "cusStore",
+        "key": {"source": "new_storeid", "target": "cusD365id", "declared_unique": True},
+        "fields": [{"source": "new_name", "target": "cusName", "personal": True}],
+    }
+    integration.tables = [contact_mapping(), contact_mapping(**store)]
+    checked = check(integration, "new_store")
+    found = checked.of("new_store")["personal data"]
+    assert (found.verdict, checked.exit_code) == ("wrong", 1)
+    assert "'cusStore' holds personal data (cusName) and no link leads from it to the profile" in found.words
+    assert found.fix.startswith("Link it to the profile")
+    integration.tables = [contact_mapping(), contact_mapping(**store, accept_unlinked_personal_data=True)]
+    checked = check(integration, "new_store")
+    assert (checked.of("new_store")["personal data"].verdict, checked.exit_code) == ("warning", 0)
+
+
+def test_the_way_to_the_profile_is_found_when_one_table_is_looked_at(
+    sandbox: Sandbox, three_tables: Integration
+) -> None:
+    """R11: it leads through resources of other tables."""
+    assert check(three_tables, "new_purchase").of("new_purchase")["personal data"].verdict == "fine"
+    contact = three_tables.tables[1].model_copy(update={"target": "cusMissing"})
+    three_tables.tables = [account_mapping(), contact, purchase_mapping()]
+    found = check(three_tables, "new_purchase").of("new_purchase")["personal data"]
+    assert found.verdict == "warning"
+    assert "can't be told without cusMissing" in found.words
+
+
 def test_a_schema_that_changed_since_the_last_run_would_stop_the_next(
     sandbox: Sandbox, integration: Integration
 ) -> None:

@@ -136,7 +136,7 @@ def test_forced_replay_that_the_budget_interrupts_goes_on_where_it_was(
     integration.sync()
     for key in keys:
         edit_in_campaign(sandbox, key, lastName="By hand")
-    integration.set("engine_calls", daily_budget=6 + 4)
+    integration.set("engine_calls", daily_budget=1 + 6 + 4)  # the scan, the inserts, two updates
     ask_for_replay(integration, Replay.FORCED)
     done = integration.sync()
     assert (done["updated"], done["backlog"], done["stopped_by"]) == (2, 4, "budget")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -271,6 +272,18 @@ def test_one_table_is_not_taken_for_the_whole_first_load(file: Path) -> None:
     assert found["First load", "engine calls"].words.startswith("1,000 at most")
 
 
+def test_tables_are_looked_at_at_once(file: Path) -> None:
+    """Each waits for the other one, which a look at one after the other would never bring."""
+    both = Barrier(2, timeout=10)
+
+    class Waiting(Dynamics):
+        def describe(self, table: str) -> SourceTable:
+            both.wait()
+            return super().describe(table)
+
+    assert faults(looked_at(file, mapping(), mapping(source="account"), dynamics=Waiting())) == []
+
+
 # --- the staging file -----------------------------------------------------------------------------------------------
 
 
@@ -359,10 +372,10 @@ def test_more_records_than_the_disk_has_room_for_are_warned_of(file: Path) -> No
         ("It is off. Switch it on.", "It is off.", "Switch it on."),
         ("Answered 403. the token isn't for this. Check url.", "Answered 403. the token isn't for this.", "Check url."),
         ("no host x.example.com (401).", "no host x.example.com (401).", "otherwise"),
-        ("Refused (401). Check it.", "Refused (401).", "Check it."),
+        ("Refused (401). Check it. It was X.", "Refused (401).", "Check it. It was X."),
     ],
 )
-def test_the_last_sentence_of_an_error_is_its_fix(said: str, words: str, fix: str) -> None:
+def test_what_follows_the_first_sentence_of_an_error_is_its_fix(said: str, words: str, fix: str) -> None:
     assert in_two(said, "otherwise") == (words, fix)
 
 

@@ -218,7 +218,7 @@ def test_rejects_and_what_was_deleted_are_forgotten_too(staging: Staging) -> Non
 
 
 def test_no_full_read_brings_a_forgotten_person_back_nor_what_refers_to_them(staging: Staging) -> None:
-    """R9: Dynamics may still hold them for a while. What hangs on a record that refers to them waits, and isn't sent."""
+    """R9: Dynamics may hold them for a while yet. What hangs on a record that refers to them waits, and isn't sent."""
     two_people(staging)
     staging.privacy.forget(ADA)
     everything: Mapping[str, list[dict[str, object]]] = {

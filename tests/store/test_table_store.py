@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from d365_campaign.binding import BoundMapping
-from d365_campaign.changes import Cause, Change, Kind, Outcome, Reading, Result
+from d365_campaign.changes import Cause, Kind, Outcome, Reading, Result
 from d365_campaign.errors import ConfigurationError, SyncError
 from d365_campaign.store import sql, sql_apply, sql_plan
 from d365_campaign.store.staging import Staging, open_staging
@@ -485,19 +485,6 @@ def test_insert_in_doubt_is_left_alone_when_deletes_are_not_applied(staging: Sta
     assert store.plan().open == 0
 
 
-def test_run_that_never_told_is_taken_to_have_spent_what_it_reserved(store: TableStore, staging: Staging) -> None:
-    in_step(store, contact("c1"))
-    filled(store, contact("c1", firstname="Ada"), contact("c2"))
-    store.claim(open_changes(store))
-    assert staging.ledger.spent().today == 1 + 2 + 1
-
-    assert store.book_unsettled() == 2
-    assert staging.ledger.spent().today == 1 + 2 + 1
-    store.plan()
-    answer(store)
-    assert staging.ledger.spent().today == 4 + 2 + 2
-
-
 # --- deletes --------------------------------------------------------------------------------------------------------
 
 
@@ -635,7 +622,7 @@ def test_tables_and_keys_of_a_saved_mapping_stay(staging: Staging, change: dict[
     assert staging.table(table).plan().open == 0
 
 
-# --- several tables, and the ledger ---------------------------------------------------------------------------------
+# --- several tables -------------------------------------------------------------------------------------------------
 
 
 def table_named(name: str) -> BoundMapping:
@@ -649,32 +636,6 @@ def test_two_tables_do_not_see_each_other(staging: Staging) -> None:
     in_step(leads, contact("l1"), contact("l2"))
 
     assert (kinds(contacts), contacts.mirrored(), leads.mirrored()) == ({"c1": Kind.INSERT}, 0, 2)
-
-
-def test_engine_calls_of_all_tables_add_up_with_what_is_reserved(staging: Staging) -> None:
-    contacts, leads = staging.table(table_named("contact")), staging.table(table_named("lead"))
-    in_step(leads, contact("l1"), contact("l2"))
-    contacts.claim([Change("c1", Kind.UPDATE, {}), Change("c2", Kind.INSERT, {})])
-
-    assert staging.ledger.spent().today == 2 + 3
-    contacts.settle([Outcome("c1", Kind.UPDATE, Result.DONE, 1), Outcome("c2", Kind.INSERT, Result.UNSENT)])
-    assert staging.ledger.spent().today == 2 + 1
-
-
-def test_yesterday_counts_for_the_month_and_last_month_for_nothing(staging: Staging, file: Path) -> None:
-    today = datetime.now(UTC).date()
-    staging._connection.execute(
-        """insert into main.engine_calls values
-           ($1, 'contact', 'insert', 1, 1),
-           (date_trunc('month', $1), 'contact', 'insert', 10, 10),
-           (date_trunc('month', $1) - interval 1 day, 'contact', 'insert', 100, 100)""",
-        [today],
-    )
-
-    spent = staging.ledger.spent()
-
-    assert spent.this_month == 11
-    assert spent.today == (11 if today.day == 1 else 1)
 
 
 def test_no_campaign_key_is_stored_anywhere(file: Path) -> None:
