@@ -18,7 +18,7 @@ from d365_campaign.store.staging import open_staging
 from d365_campaign.store.table_store import TableStore
 from d365_campaign.store.values import quote
 
-ROWS = 1_000_000
+ROWS = 5_000_000  # what the targets are set for
 TOUCHED = 1_000
 REPEATS = 5
 
@@ -112,8 +112,8 @@ def fill(store: TableStore, rows: int) -> None:
     values = ", ".join(value for *_, value in COLUMNS)
     names = ", ".join(quote(name) for name, *_ in COLUMNS)
     snapshot, mirror = sql.relation(store.table, "snapshot"), sql.relation(store.table, "mirror")
-    numbers = f"select {_key('i')} as key, cast(hash(i) >> 8 as bigint) as n from range({rows}) as r(i)"
-    earlier = f"select {_key('i * 100')} from range({rows // 100}) as r(i)"
+    numbers = f"select {key_of('i')} as key, cast(hash(i) >> 8 as bigint) as n from range({rows}) as r(i)"
+    earlier = f"select {key_of('i * 100')} from range({rows // 100}) as r(i)"
     for statement in (
         f"""insert into {snapshot} ("contactid", {names}, {sql.GENERATION}, {sql.PAGE})
             select key, {values}, 1, 0 from ({numbers}) order by key""",
@@ -124,7 +124,7 @@ def fill(store: TableStore, rows: int) -> None:
     store._move_to(Reading(phase="changes"))
 
 
-def _key(number: str) -> str:
+def key_of(number: str) -> str:
     """SQL of a record's key: a GUID as text."""
     return f"cast(cast(md5(cast({number} as varchar)) as uuid) as varchar)"
 
@@ -132,14 +132,15 @@ def _key(number: str) -> str:
 def bare_full_join(store: TableStore) -> None:
     """What DuckDB needs at least: keys and kinds of the rows that differ, by the stored columns as they are."""
     names = [quote(f.target.name) for f in store.table.fields]
+    key, mirrored = (quote(name) for name in (store.table.mapping.key.source, store.table.mapping.key.target))
     differs = " or ".join(f"s.{name} is distinct from m.{name}" for name in names)
     connection_of(store).execute(
         f"""create or replace temp table difference as
-select coalesce(s."contactid", m."externalId") as key,
-       case when s."contactid" is null then 'delete' when m."externalId" is null then 'insert' else 'update' end as kind
+select coalesce(s.{key}, m.{mirrored}) as key,
+       case when s.{key} is null then 'delete' when m.{mirrored} is null then 'insert' else 'update' end as kind
 from {sql.relation(store.table, "snapshot")} as s
-full join {sql.relation(store.table, "mirror")} as m on s."contactid" = m."externalId"
-where s."contactid" is null or m."externalId" is null or {differs}"""
+full join {sql.relation(store.table, "mirror")} as m on s.{key} = m.{mirrored}
+where s.{key} is null or m.{mirrored} is null or {differs}"""
     )
 
 
@@ -148,13 +149,18 @@ def connection_of(store: TableStore) -> duckdb.DuckDBPyConnection:
     return store._connection
 
 
-def _seconds_after_touching(store: TableStore, rows: int, touched: int) -> float:
-    """A plan after a pull that brought other values for some records, spread over the table."""
+def touch(store: TableStore, rows: int, touched: int, column: str) -> None:
+    """Absorb a page that brings other values of a text column for some records, spread over the table."""
     connection, step = connection_of(store), max(1, rows // touched)
-    keys = f"select {_key(f'i * {step} + 1')} from range({touched}) as r(i)"
+    keys = f"select {key_of(f'i * {step} + 1')} from range({touched}) as r(i)"
     held = {column.name: HELD[column.type].page for column in store.table.columns}
-    query = f"from {sql.relation(store.table, 'snapshot')} where contactid in ({keys})"
+    key = quote(store.table.mapping.key.source)
+    query = f"from {sql.relation(store.table, 'snapshot')} where {key} in ({keys})"
     there = connection.sql(query).pl().select(pl.col(name).cast(kind) for name, kind in held.items())
-    changed = there.with_columns(city=pl.lit(f"City {random()}"))
+    changed = there.with_columns(pl.lit(f"Value {random()}").alias(column))
     store.absorb(ChangePage(changed, [], None, None, datetime.now(UTC)), store.reading)
+
+
+def _seconds_after_touching(store: TableStore, rows: int, touched: int) -> float:
+    touch(store, rows, touched, "city")
     return seconds(store.plan)

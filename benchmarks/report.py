@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -86,9 +87,15 @@ def spread(figures: Sequence[float]) -> float:
 
 
 def peak_mb() -> float:
-    """The most memory this process ever held."""
+    """The most memory this process ever held, or held since `forget_peak` where the system can do that."""
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024 / 1024
+
+
+def forget_peak() -> None:
+    """Let `peak_mb` count from now on. Linux alone does it; elsewhere nothing is forgotten."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def footer() -> str:

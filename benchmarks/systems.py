@@ -58,12 +58,20 @@ class Systems:
 
     def campaign(self) -> CampaignClient:
         """The real client, over HTTPS."""
+        return CampaignClient(
+            self.endpoints["campaign_instance"], self.campaign_api_key, self.campaign_tokens(), wire=self._wire()
+        )
+
+    def campaign_tokens(self) -> TokenSource:
         secrets = self.endpoints["credentials"]["campaign"]
         credentials = ClientCredentials(
             self.endpoints["ims_token_url"], secrets["client_id"], secrets["client_secret"], secrets["scope"]
         )
-        tokens = TokenSource("Campaign", credentials, self._wire())
-        return CampaignClient(self.endpoints["campaign_instance"], secrets["client_id"], tokens, wire=self._wire())
+        return TokenSource("Campaign", credentials, self._wire())
+
+    @property
+    def campaign_api_key(self) -> str:
+        return str(self.endpoints["credentials"]["campaign"]["client_id"])
 
     def admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Steer the sandbox, or look into it."""
@@ -84,9 +92,10 @@ class Systems:
 
 
 @contextmanager
-def running(directory: Path, contacts: int, workers: int = 1) -> Iterator[Systems]:
-    """A sandbox that holds so many contacts, until the block ends."""
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.serve", str(directory), str(contacts)]) as process:
+def running(directory: Path, contacts: int, workers: int = 1, *, profiles: int = 0) -> Iterator[Systems]:
+    """A sandbox that holds so many contacts, and profiles of none of them, until the block ends."""
+    command = [sys.executable, "-m", "benchmarks.serve", str(directory), str(contacts), str(profiles)]
+    with subprocess.Popen(command) as process:
         try:
             yield Systems(_endpoints(process, directory / "endpoints.json"), workers)
         finally:
@@ -102,9 +111,11 @@ def _endpoints(process: "subprocess.Popen[bytes]", file: Path) -> Mapping[str, A
     return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
-def profiles(dynamics: DataverseClient, campaign: CampaignClient) -> BoundMapping:
-    """Contacts to profiles, as the project ships it."""
-    mapping = _mapping(CONTACT_TO_PROFILE)
+def profiles(
+    dynamics: DataverseClient, campaign: CampaignClient, pairs: Mapping[str, str] = CONTACT_TO_PROFILE
+) -> BoundMapping:
+    """Contacts to profiles, as the project ships it, or by other pairs of column and field."""
+    mapping = _mapping(pairs)
     return bind(mapping, dynamics.describe(mapping.source), campaign.describe(mapping.target))
 
 

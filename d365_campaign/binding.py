@@ -55,8 +55,8 @@ class Relation:
     """The other end of a link, as another table mapping holds it.
 
     *table* and *key* are that mapping's name and its Campaign key. *column* is the Campaign field with the parent's
-    key: here, where *table* is the parent; there, where it is the child. *elsewhere* are other mapped tables, with their
-    Dynamics keys, that a lookup of several may lead to: a record of theirs is nothing to wait for.
+    key: here, where *table* is the parent; there, where it is the child. *elsewhere* are other mapped tables, with
+    their Dynamics keys, that a lookup of several may lead to: a record of theirs is nothing to wait for.
     """
 
     table: str

@@ -41,7 +41,7 @@ class Cause(StrEnum):
     HIDDEN = "hidden"
 
 
-# Engine calls by the seed's formula ("Integration Guardrails"): an update reads the record and then writes it; where
+# Engine calls by Adobe's formula ("Integration Guardrails"): an update reads the record and then writes it; where
 # the read shows that nothing differs, the write is spared and `IDENTICAL` is the whole cost.
 ENGINE_CALLS: Mapping[Kind, int] = {Kind.INSERT: 1, Kind.UPDATE: 2, Kind.ADOPT: 2, Kind.DELETE: 1}
 IDENTICAL = 1

@@ -1,29 +1,39 @@
 """Composition root: configuration in, Dagster definitions out.
 
-`D365_CAMPAIGN_CONFIG` names the settings file; without it the sandbox's is taken.
+`D365_CAMPAIGN_CONFIG` names the settings file; without it the sandbox's is taken. From `start` to `stop` the active
+configuration stands in for the files.
 """
 
+import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 
+from assets import active
 from assets.desk import replay_job
+from assets.flows import INGRESS, is_on, runs_on, status, switch_off, switch_on
+from assets.flows import FlowStatus as FlowStatus
 from assets.ingress import TableKeys, table_assets
 from assets.jobs import SYNC, plan_job, sync_job
 from assets.run_history import ForgottenRuns, forget_in_runs
 from assets.runs import RunReport, run_in_process
 from assets.sensors import dynamics_changes
 from d365_campaign.config import CampaignSettings, Configuration, DynamicsSettings, Settings, Value, load
+from d365_campaign.errors import ConfigurationError, SyncError
 from resources.campaign import CampaignResource
 from resources.dynamics import DynamicsResource
 from resources.staging import StagingResource
 
 CONFIG_VARIABLE = "D365_CAMPAIGN_CONFIG"
 DEFAULT_CONFIG = Path(__file__).parents[1] / "config" / "sandbox.yaml"
+# Which variables of this process came from the environment file, with a fingerprint of what it said.
+FROM_FILE_VARIABLE = "D365_CAMPAIGN_FROM_FILE"
 
 
 def build(configuration: Configuration) -> dg.Definitions:
@@ -75,11 +85,39 @@ def _connection(settings: Settings, system: DynamicsSettings | CampaignSettings)
 
 
 def configuration() -> Configuration:
-    """The configured integration; variables of its environment file are set where the environment has none."""
-    loaded = load(Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)))
-    if loaded.settings.environment_file is not None:
-        load_dotenv(loaded.settings.environment_file, override=False)
-    return loaded
+    """The configured integration: the active configuration, or what the files say while none is.
+
+    Variables of its environment file are set where the environment has none.
+    """
+    file = settings_file()
+    found = active.read(file) or load(file)
+    if found.settings.environment_file is not None:
+        _set_variables(found.settings.environment_file)
+    return found
+
+
+def settings_file() -> Path:
+    """The settings file that the environment names."""
+    return Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG)).absolute()
+
+
+def _set_variables(file: Path) -> None:
+    """Set what the environment doesn't, and what it has from an earlier reading of the file.
+
+    A run inherits the variables of the long-lived process that launches it; a secret that was changed in the file has
+    to reach it all the same.
+    """
+    from_file: dict[str, str] = json.loads(os.environ.get(FROM_FILE_VARIABLE, "{}"))
+    for name, value in dotenv_values(file).items():
+        held = os.environ.get(name)
+        if value is not None and (held is None or from_file.get(name) == _fingerprint(held)):
+            os.environ[name] = value
+            from_file[name] = _fingerprint(value)
+    os.environ[FROM_FILE_VARIABLE] = json.dumps(from_file)
+
+
+def _fingerprint(value: str) -> str:
+    return sha256(value.encode()).hexdigest()[:16]
 
 
 @dg.definitions
@@ -98,6 +136,86 @@ def run(job: str, table: str | None = None) -> RunReport:
     selection = [key for each in tables for key in (TableKeys.of(each) if job == SYNC else TableKeys.of(each)[:2])]
     with dg.DagsterInstance.get() as instance:
         return run_in_process(build(integration), job, selection, instance)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Every flow there is, and how the configuration it goes by stands to the files.
+
+    *by_files*: there is no active configuration, so that each run reads the files. *faults* tells why the files could
+    not be read.
+    """
+
+    flows: Sequence[FlowStatus]
+    by_files: bool
+    pending: bool
+    faults: str | None
+
+
+def flow_status() -> Status:
+    """How the flows stand on the instance of DAGSTER_HOME. Raises ConfigurationError when there is nothing to go by."""
+    file = settings_file()
+    started_with = active.read(file)
+    faults: str | None = None
+    try:
+        in_files = load(file)
+    except ConfigurationError as error:
+        if started_with is None:
+            raise
+        in_files, faults = started_with, str(error)
+    goes_by = started_with or in_files
+    with dg.DagsterInstance.get() as instance:
+        flow = status(instance, INGRESS, goes_by.tables, starts_running=_starts_running(goes_by.settings))
+    pending = faults is not None or (started_with is not None and not active.same(started_with, in_files))
+    return Status([flow], by_files=started_with is None, pending=pending, faults=faults)
+
+
+def start() -> None:
+    """Make what the files say the active configuration, and switch the flow's sensor on.
+
+    Raises SyncError while it runs, and ConfigurationError when the files are refused.
+    """
+    file = settings_file()
+    with dg.DagsterInstance.get() as instance:
+        if _is_on(instance, file):
+            raise SyncError(f"{INGRESS.name} is running. To let changed files take effect, stop it first.")
+        in_files = load(file)
+        active.write(file, in_files)
+        try:
+            dg.Definitions.validate_loadable(build(configuration()))
+            switch_on(instance, INGRESS)
+        except BaseException:
+            active.forget(file)
+            raise
+
+
+def stop(patience_seconds: float) -> None:
+    """Switch the flow's sensor off, wait for the run that is on, and forget the active configuration.
+
+    Raises SyncError when it is stopped, or when the run has not ended after *patience_seconds*.
+    """
+    file = settings_file()
+    with dg.DagsterInstance.get() as instance:
+        if not _is_on(instance, file):
+            if not active.forget(file):
+                raise SyncError(f"{INGRESS.name} is stopped.")
+            return
+        if not switch_off(instance, INGRESS, patience_seconds):
+            runs = ", ".join(run.run_id[:8] for run in runs_on(instance, INGRESS)) or "the sensor's last look"
+            raise SyncError(
+                f"{INGRESS.name} starts no more runs, but {runs} is still on. Wait and stop it again, or terminate the "
+                "run in Dagster's UI."
+            )
+    active.forget(file)
+
+
+def _is_on(instance: dg.DagsterInstance, file: Path) -> bool:
+    """Files that are refused start nothing by themselves."""
+    try:
+        starts_running = _starts_running((active.read(file) or load(file)).settings)
+    except ConfigurationError:
+        starts_running = False
+    return is_on(instance, INGRESS, starts_running=starts_running)
 
 
 def forget(keys: Sequence[str]) -> ForgottenRuns:

@@ -92,7 +92,7 @@ def _print_rejects(table: str, found: Sequence[Reject]) -> None:
     shown = Table(title=f"{len(found):,} rejects of {table}", title_justify="left")
     shown.add_column("key", no_wrap=True)
     for heading in ("cause", "sent", "since", "reason"):
-        shown.add_column(heading, justify="right" if heading == "sent" else "left")
+        shown.add_column(heading, justify="right" if heading == "sent" else "left", overflow="fold")
     for reject in found:
         times = f"{reject.attempts:,}"
         shown.add_row(reject.key, _cause(reject), times, _moment(reject.since), reject.reason)

@@ -132,7 +132,8 @@ def _sentences(booked: MonthOfCalls, ahead: Outlook) -> list[str]:
     others = f", and {ahead.others:,} of others" if ahead.others else ""
     lines = [f"{month}: {ahead.calls:,} engine calls{'' if ahead.is_over else ' so far'}{others}."]
     if not ahead.is_over and ahead.calls:
-        lines.append(f"At {ahead.pace:,.0f} a day it comes to {ahead.expected:,} by the end of the month.")
+        included = ", others included" if ahead.others else ""
+        lines.append(f"At {ahead.pace:,.0f} a day it comes to {ahead.expected:,} by the end of the month{included}.")
     saved = _saved(booked)
     if booked.adobe is not None and saved is not None:
         told = f"{saved:,} fewer" if saved >= 0 else f"{-saved:,} more"

@@ -111,7 +111,9 @@ def forget(key: str, yes: bool) -> None:
             there = any(file.desk(table).trace(key).in_dynamics for table in file.privacy.tables_of(key))
         click.echo(f"The staging file holds of it: {_counted(found)}.")
         if there:
-            click.echo("Dynamics still had it when it was last read. What is in either system from now on, stays there.")
+            click.echo(
+                "Dynamics still had it when it was last read. What is in either system from now on, stays there."
+            )
         click.confirm("Forget it for good?", abort=True)
     with staging(path) as file:
         keys = {key, *(each for keys in file.privacy.records_of(key).values() for each in keys)}

@@ -50,7 +50,7 @@ def settle(table: BoundMapping) -> list[str]:
     """
     key, mirror = quote(table.mapping.key.target), relation(table, "mirror")
     done = "select key from outcome where result = 'done'"
-    known_before = f"select _key from change_window where _kind <> '{Kind.INSERT}'"
+    replaced = f"where result = 'done' and key in (select _key from change_window where _kind <> '{Kind.INSERT}')"
     written = f"o.result = 'done' and o.kind <> '{Kind.DELETE}'"
     values = "".join(f",\n       {_settled(f)} as {quote(f.target.name)}" for f in table.fields)
     values += f",\n       {NOW} as _written_at, if(o.identical, 'identical', o.kind) as _written_as"
@@ -60,8 +60,9 @@ def settle(table: BoundMapping) -> list[str]:
     return [
         f"create or replace temp table settled as\nselect o.key as {key}{values}\nfrom outcome as o\n"
         f"join change_window as w on w._key = o.key{known}\nwhere {written}",
-        f"delete from {mirror} where _hash in (select {hashed('key')} from outcome)\n"
-        f"  and {key} in ({done} and key in ({known_before}))",
+        f"delete from {mirror} where rowid in (\n"
+        f"  select rowid from {mirror} where _hash in (select {hashed('key')} from outcome {replaced})\n"
+        f") and {key} in (select key from outcome {replaced})",
         insert_mirrored(table, "settled", more="".join(f", {name}" for name in WRITTEN)),
         f"insert into {relation(table, 'deleted')}\nselect key, {NOW} from outcome\n"
         f"where result = 'done' and kind = '{Kind.DELETE}'",

@@ -180,7 +180,7 @@ def end_replay_of_equals(table: BoundMapping) -> str:
 def adobe_engine_calls(table: BoundMapping) -> str:
     """What Adobe's integration spends on the touched keys: it sends every record that Dynamics reports as modified.
 
-    By the seed's formula that is one call even for a record which turns out identical.
+    By Adobe's formula that is one call even for a record which turns out identical.
     """
     return f"""select coalesce(sum(coalesce(c.engine_calls, case when t.removed then 0 else {IDENTICAL} end)), 0)
 from (select key, arg_max(removed, rowid) as removed from {relation(table, "touched")} group by key) as t

@@ -160,6 +160,7 @@ class TableStore:
         if self.large_load_acknowledged_by is not None:
             with self._transaction():
                 self._set("large_load_acknowledged_by", None)
+                self._set("large_load_acknowledged_at", None)
 
     def mirrored(self) -> int:
         """How many records Campaign is known to hold."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import flat, pull
+from benchmarks import flat, full_size, pull, scan, tables
 from benchmarks.against_dlt import LOCK, Unavailable, environment, version
-from benchmarks.report import Figure, Target, footer, show
+from benchmarks.report import Figure, Target, footer, forget_peak, peak_mb, show
 
 
 def figure(ours: float, target: Target, **facts: float) -> Figure:
@@ -41,7 +41,7 @@ def test_plan_runs_in_a_process_of_its_own_and_writes_its_figures(tmp_path: Path
     benchmarks.main(["--only", "plan", "--scale", "0.001", "--json", str(file)])
 
     everything, touched = json.loads(file.read_text(encoding="utf-8"))
-    assert everything["size"] == "1,000 rows x 15 columns"
+    assert everything["size"] == "5,000 rows x 15 columns"
     assert touched["yardstick"] == everything["ours"] > 0
 
 
@@ -55,6 +55,52 @@ def test_incremental_runs_write_what_changed_on_the_sandbox(tmp_path: Path) -> N
         "flat, memory",
     ]
     assert min(figure.ours for figure in figures) > 0
+
+
+def test_many_linked_tables_are_planned_and_their_changes_found(tmp_path: Path) -> None:
+    figures = tables.run(tmp_path, scale=0.001)
+
+    assert [figure.size for figure in figures] == [
+        "21 tables x 200 rows x 50 columns",
+        "100 of each of 21 tables x 200 rows x 50 columns",
+    ]
+    assert min(figure.ours for figure in figures) > 0
+
+
+def test_links_of_many_tables_go_two_deep() -> None:
+    parents = {bound.name: [parent.table for parent in bound.parents] for bound in tables.mappings()}
+
+    assert len(parents) == 21
+    assert parents["new_entity8"] == ["new_entity0"]
+    assert parents["new_entity0"] == ["contact"]
+    assert parents["contact"] == []
+
+
+def test_scan_takes_in_every_profile_of_the_sandbox(tmp_path: Path) -> None:
+    (figure,) = scan.run(tmp_path, scale=0.03)
+
+    assert figure.size == "1,500 profiles x 15 fields"
+    assert figure.ratio is not None
+
+
+def test_full_size_goes_through_all_its_phases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert full_size.main(["--rows", "6000", "--write-seconds", "1", "--directory", str(tmp_path)]) == 0
+
+    told = capsys.readouterr().out
+    assert "6,000 rows x 15 columns" in told
+    assert all(phase.__name__.replace("_", " ") in told for phase in full_size.PHASES)
+    assert re.search(r"write inserts: \d+ x settle, median \d+ ms", told)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_forgotten_peak_is_counted_anew() -> None:
+    large = bytearray(b"x") * 200_000_000
+    highest = peak_mb()
+    del large
+
+    forget_peak()
+
+    assert peak_mb() < highest - 150
 
 
 def test_pull_without_dlt_says_why_and_misses_nothing(

@@ -1,7 +1,6 @@
-"""`replay`, `rejects`, `trace`, `acknowledge` and `accept-schema`, on a staging file and with no system to be reached."""
+"""`replay`, `rejects`, `trace`, `acknowledge` and `accept-schema`: on a staging file, with no system to be reached."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -279,4 +278,4 @@ def test_help_has_one_line_of_purpose_and_an_example(command: str) -> None:
 
 def test_file_stays_private(synced: Path) -> None:
     run("replay", "contact")
-    assert oct(os.stat(synced).st_mode & 0o777) == "0o600"
+    assert oct(synced.stat().st_mode & 0o777) == "0o600"

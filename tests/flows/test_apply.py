@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -238,32 +239,133 @@ FAULTS = st.dictionaries(
 )
 
 
+class Listed(Campaign):
+    """Campaign, whose list has three records on a page; each page is a call."""
+
+    def records(self, fields: Sequence[str]) -> Iterator[pl.DataFrame]:
+        for listed in super().records(fields):
+            for start in range(0, max(1, listed.height), 3):
+                self.calls.append(("list", ""))
+                yield listed[start : start + 3]
+
+
 @given(
-    budget=st.integers(0, 40),
+    daily=st.integers(0, 90),
+    monthly=st.integers(0, 90),
+    others=st.integers(0, 30),
     batch_size=st.integers(2, 15),
     held=st.sets(st.integers(0, 11)),
     faults=FAULTS,
     declared_unique=st.booleans(),
+    scanned=st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
-def test_budget_is_never_exceeded_whatever_campaign_answers(
-    budget: int, batch_size: int, held: set[int], faults: dict[Any, Any], declared_unique: bool
+@settings(max_examples=25, deadline=None)
+def test_budgets_are_never_exceeded_whatever_campaign_answers(
+    daily: int,
+    monthly: int,
+    others: int,
+    batch_size: int,
+    held: set[int],
+    faults: dict[Any, Any],
+    declared_unique: bool,
+    scanned: bool,
 ) -> None:
-    """Duplicates, look-ups and read-backs cost more than the formula says."""
+    """Two tables share them. Duplicates, look-ups, read-backs and the first scan cost more than the formula says."""
     with duckdb.connect() as connection:
         staging = Staging(connection)
-        store = staging.table(bound(declared_unique=declared_unique))
-        in_step(store, *people(range(4)))
+        tables = [
+            (
+                staging.table(bound(declared_unique=declared_unique, source=source)),
+                Listed(records(held | {0, 1}), faults),
+            )
+            for source in ("contact", "lead")
+        ]
+        for store, _ in tables:
+            in_step(store, *people(range(2)))
+            changed = people(range(1, 12), emailaddress1="a@x.org")
+            store.absorb(page(store.table, *changed, removed=["c000"]), CHANGES)
+            if not scanned:
+                store.plan()
         already = staging.ledger.spent().today
-        store.absorb(page(TABLE, *people(range(1, 12), emailaddress1="a@x.org"), removed=["c000"]), CHANGES)
-        store.plan()
-        campaign = Campaign(records(held | set(range(4))), faults)
+        budget = EngineCallBudget(already + daily, already + monthly + others, others)
 
-        with suppress(RetriableError):  # what a run without a single answer ends in
-            applied(staging, store, campaign, pace=Pace(4, batch_size), budget=EngineCallBudget(already + budget))
+        for store, campaign in tables * 2:
+            # What a run without a single answer ends in, or one whose budget is spent on the scan.
+            with suppress(RetriableError, ConfigurationError):
+                applied(staging, store, campaign, pace=Pace(4, batch_size), budget=budget)
 
-        assert len(campaign.calls) <= budget
-        assert staging.ledger.spent().today == already + len(campaign.calls)
+            made = sum(len(campaign.calls) for _, campaign in tables)
+            assert made <= min(daily, monthly)
+            assert staging.ledger.spent().today == already + made
+
+
+def test_calls_of_others_come_out_of_the_monthly_budget(staging: Staging, store: TableStore) -> None:
+    filled(store, *people(range(30)))
+
+    summary = applied(staging, store, Campaign(), budget=EngineCallBudget(daily=100, monthly=20, others=15))
+
+    assert (summary.stopped_by, summary.engine_calls, summary.spent.this_month) == ("budget", 5, 5)
+    assert applied(staging, store, Campaign(), budget=EngineCallBudget(monthly=20, others=21)).engine_calls == 0
+
+
+def test_budget_that_does_not_last_for_the_first_scan_stops_before_the_call_that_goes_beyond_it(
+    staging: Staging, store: TableStore
+) -> None:
+    campaign = Listed(records(range(12)))
+    store.absorb(page(TABLE, *people(range(3))), CHANGES)
+
+    with pytest.raises(
+        ConfigurationError, match=r"profile: the engine-call budget .* Raise engine_calls\.daily_budget"
+    ):
+        applied(staging, store, campaign, budget=EngineCallBudget(daily=3))
+    assert len(campaign.calls) == staging.ledger.spent().today == 3
+    with pytest.raises(ConfigurationError):
+        applied(staging, store, campaign, budget=EngineCallBudget(daily=3))
+    assert len(campaign.calls) == 3
+    assert applied(staging, store, campaign, budget=EngineCallBudget(daily=9)).backlog == 0
+
+
+def test_calls_that_identical_records_give_back_are_spent_on_others(staging: Staging, store: TableStore) -> None:
+    """A run reserves two calls for an update; that one is enough is known only when it has read the record."""
+    in_step(store, *people(range(20), emailaddress1="old@x.org"))
+    filled(store, *people(range(20)))
+    campaign = Campaign(records(range(20)))
+    budget = EngineCallBudget(daily=20 + 20)
+
+    summaries = [applied(staging, store, campaign, pace=Pace(4, 20), budget=budget)]
+    while summaries[-1].backlog and summaries[-1].stopped_by is None:
+        summaries.append(applied(staging, store, campaign, pace=Pace(4, 20), budget=budget))
+
+    assert len(summaries) > 1, "the next run goes on at once with what came back"
+    assert (len(campaign.calls), summaries[-1].backlog, summaries[-1].stopped_by) == (19, 1, "budget")
+
+
+# --- blackout -------------------------------------------------------------------------------------------------------
+
+
+def test_blackout_that_begins_in_mid_run_ends_the_writing_and_loses_nothing(
+    staging: Staging, store: TableStore
+) -> None:
+    """R61: what was claimed by then still goes out, half a batch at most; the rest is backlog."""
+    filled(store, *people(range(60)))
+    campaign = Campaign()
+
+    summary = applied(staging, store, campaign, pace=Pace(2, 10, blackout=lambda: len(campaign.calls) >= 20))
+
+    assert summary.stopped_by == "blackout"
+    assert 20 <= summary.inserted <= 20 + 10
+    assert summary.inserted + summary.backlog == 60
+    assert applied(staging, store, campaign).backlog == 0
+    assert_in_step(store, campaign)
+
+
+def test_nothing_is_written_in_a_blackout_and_no_engine_call_reserved(staging: Staging, store: TableStore) -> None:
+    filled(store, *people(range(6)))
+    campaign = Campaign()
+
+    summary = applied(staging, store, campaign, pace=Pace(blackout=lambda: True))
+
+    assert (summary.stopped_by, summary.backlog, summary.spent.today, campaign.calls) == ("blackout", 6, 0, [])
 
 
 # --- refusals and errors --------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ join change_window as w on w._key = o.key
 left join "new_purchase"."mirror" as m on m."cusD365id" = o.key
 where o.result = 'done' and o.kind <> 'delete';
 
-delete from "new_purchase"."mirror" where _hash in (select md5_number_lower(key) from outcome)
-  and "cusD365id" in (select key from outcome where result = 'done' and key in (select _key from change_window where _kind <> 'insert'));
+delete from "new_purchase"."mirror" where rowid in (
+  select rowid from "new_purchase"."mirror" where _hash in (select md5_number_lower(key) from outcome where result = 'done' and key in (select _key from change_window where _kind <> 'insert'))
+) and "cusD365id" in (select key from outcome where result = 'done' and key in (select _key from change_window where _kind <> 'insert'));
 
 insert into "new_purchase"."mirror" ("cusD365id", "cusName", "cusChannel", "cusQuantity", "cusContactId", _written_at, _written_as, _hash)
 select "cusD365id", "cusName", "cusChannel", "cusQuantity", "cusContactId", _written_at, _written_as, md5_number_lower("cusD365id") from settled;

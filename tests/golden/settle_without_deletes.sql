@@ -6,8 +6,9 @@ from outcome as o
 join change_window as w on w._key = o.key
 where o.result = 'done' and o.kind <> 'delete';
 
-delete from "contact"."mirror" where _hash in (select md5_number_lower(key) from outcome)
-  and "externalId" in (select key from outcome where result = 'done' and key in (select _key from change_window where _kind <> 'insert'));
+delete from "contact"."mirror" where rowid in (
+  select rowid from "contact"."mirror" where _hash in (select md5_number_lower(key) from outcome where result = 'done' and key in (select _key from change_window where _kind <> 'insert'))
+) and "externalId" in (select key from outcome where result = 'done' and key in (select _key from change_window where _kind <> 'insert'));
 
 insert into "contact"."mirror" ("externalId", "firstName", _written_at, _written_as, _hash)
 select "externalId", "firstName", _written_at, _written_as, md5_number_lower("externalId") from settled;
