@@ -351,11 +351,10 @@ def _remarks(phase: Phase) -> Iterator[str]:
     if phase.done.remark:
         yield f"{phase.what}: {phase.done.remark}"
     for step, took in phase.steps.items():
-        first, last = (
-            statistics.median(part) * 1000 for part in (took[: len(took) // 10 + 1], took[-(len(took) // 10 + 1) :])
-        )
+        tenth = len(took) // 10 + 1
+        middle, first, last = (statistics.median(part) * 1000 for part in (took, took[:tenth], took[-tenth:]))
         yield (
-            f"{phase.what}: {len(took):,} x {step}, median {statistics.median(took) * 1000:,.0f} ms, "
+            f"{phase.what}: {len(took):,} x {step}, {sum(took):,.1f} s in all; median {middle:,.0f} ms, "
             f"first tenth {first:,.0f} ms, last tenth {last:,.0f} ms, slowest {max(took) * 1000:,.0f} ms"
         )
 

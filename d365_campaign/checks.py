@@ -157,12 +157,12 @@ def _cascade(mapping: TableMapping, path: Sequence[_Way]) -> Verdict:
     name, stops = "deleted_with_profile", next((way for way in path if not way.cascades), None)
     if stops is None:
         return Verdict(name, True, f"Deleting a profile deletes what '{mapping.target}' holds of it.")
-    stated = "" if stops.told else " Where it is so already, set deletes_cascade: true for this link."
+    stated = "" if stops.told else "; where that is so already, set deletes_cascade: true for this link"
     return Verdict(
         name,
         False,
         f"'{mapping.target}' holds personal data that outlives its profile: link '{stops.link}' of '{stops.resource}' "
-        f"is not told to cascade. Set its delete option in Campaign to '{CASCADE}'.{stated}",
+        f"is not told to cascade. Set its delete option in Campaign to '{CASCADE}'{stated}.",
     )
 
 

@@ -89,8 +89,15 @@ def configuration() -> Configuration:
 
     Variables of its environment file are set where the environment has none.
     """
-    file = settings_file()
-    found = active.read(file) or load(file)
+    return _with_variables(active.read(settings_file()) or load(settings_file()))
+
+
+def edited_configuration() -> Configuration:
+    """What the files say now: what the next start would take up."""
+    return _with_variables(load(settings_file()))
+
+
+def _with_variables(found: Configuration) -> Configuration:
     if found.settings.environment_file is not None:
         _set_variables(found.settings.environment_file)
     return found

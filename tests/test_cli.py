@@ -72,15 +72,17 @@ def test_demo_syncs_twice_and_prints_one_json_object(checkout: Path) -> None:
     ended = run(checkout, "demo", "--json")
     assert ended.returncode == 0, ended.stderr
     first, second = json.loads(ended.stdout)["syncs"]
-    assert set(first["contact"]) == SYNC_KEYS
+    assert set(first["contact"]) >= SYNC_KEYS
     assert (first["contact"]["inserted"], first["contact"]["engine_calls"]) == (1000, 1000)
     assert {name: second["contact"][name] for name in ("updated", "inserted", "deleted", "unchanged")} == {
         "updated": 10,
-        "inserted": 5,
+        "inserted": 6,
         "deleted": 2,
         "unchanged": 988,
     }
-    assert second["contact"]["engine_calls"] == 27
+    assert second["contact"]["engine_calls"] == 28
+    assert (first["contact"]["refused"], first["new_purchase"]["deferred"]) == (1, 1)
+    assert second["new_purchase"]["deferred"] == 0, "what it waited for is there"
 
 
 def test_demo_never_uses_another_configuration(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +126,12 @@ def test_a_sandbox_that_is_told_to_stop_leaves_no_process_behind(checkout: Path)
 def test_an_unknown_table_is_answered_with_the_ones_there_are(checkout: Path) -> None:
     ended = run(checkout, "plan", "accounts")
     assert ended.returncode == 1
-    assert "there is no table mapping 'accounts'; there are: contact" in ended.stderr
+    assert "there is no table mapping 'accounts'; there are: account, contact, new_purchase" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def test_every_fault_of_the_configuration_is_listed_without_a_traceback(checkout: Path) -> None:
-    table = checkout / "config" / "tables" / "contact.yaml"
+    table = checkout / "config" / "sandbox_tables" / "contact.yaml"
     table.write_text(table.read_text(encoding="utf-8") + "  - {source: lastname, target: email}\nsurprise: 1\n")
     ended = run(checkout, "plan")
     assert ended.returncode == 1

@@ -54,7 +54,7 @@ def check(table: str | None, scan_keys: bool, as_json: bool) -> None:
 
     configured: Configuration | None = None
     try:
-        configured = definitions.configuration()
+        configured = definitions.edited_configuration()
         findings = _looked_at(configured, table, scan_keys=scan_keys)
     except ConfigurationError as error:
         findings = refused_configuration(error)

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import time as time_of_day
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +15,7 @@ from assets.ingress import TableKeys
 from assets.sensors import ASK_AGAIN_SECONDS
 from d365_campaign.sandbox import Sandbox
 from tests.integration import Integration
-from tests.mappings import contact_mapping
+from tests.mappings import contact_mapping, purchase_mapping
 
 Tick = Callable[[], list[dg.RunRequest]]
 
@@ -87,16 +89,110 @@ def test_backlog_asks_for_the_next_run_at_once(sandbox: Sandbox, integration: In
     assert len(tick()) == 1
 
 
+def later(monkeypatch: pytest.MonkeyPatch, moment: float) -> None:
+    """Let the sensor look at *moment*."""
+    monkeypatch.setattr("assets.sensors.time.time", lambda: moment)
+
+
 def test_backlog_that_the_budget_holds_waits_for_the_next_day(
     sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox.seed(contacts=5)
     integration.set("engine_calls", daily_budget=2)
-    assert integration.sync()["stopped_by"] == "budget"
+    done = integration.sync()
+    assert (done["stopped_by"], done["backlog"]) == ("budget", 4)
     assert tick() == []
-    tomorrow = time.time() + 86400
-    monkeypatch.setattr("assets.sensors.time.time", lambda: tomorrow)
+    tomorrow = datetime.combine(datetime.now(UTC).date() + timedelta(days=1), datetime.min.time(), UTC).timestamp()
+    assert done["resumes_at"] == tomorrow
+    later(monkeypatch, tomorrow - 1)
+    assert tick() == []
+    later(monkeypatch, tomorrow)
     assert len(tick()) == 1
+
+
+def test_run_that_spends_yesterdays_budget_after_midnight_does_not_wait_for_tomorrow(
+    sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began with what was left then; of today's budget it knows nothing."""
+
+    class JustAfterMidnight(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "JustAfterMidnight":
+            return cls.combine(datetime.now(UTC).date() + timedelta(days=1), time_of_day(0, 0, 1), UTC)
+
+    sandbox.seed(contacts=8)
+    integration.sync()
+    integration.set("engine_calls", daily_budget=9 + 5)
+    integration.set("campaign", workers=1)
+    sandbox.settings.update({"campaign_latency_seconds": 0.3})
+    sandbox.change_contacts(update=8)
+    with monkeypatch.context() as patched:
+        patched.setattr("assets.ingress.datetime", JustAfterMidnight)
+        done = integration.sync()
+    assert (done["stopped_by"], done["seconds"] > 1) == ("budget", True)
+
+    later(monkeypatch, JustAfterMidnight.now().timestamp())
+    assert len(tick()) == 1
+
+
+def test_changes_are_read_while_the_budget_is_spent_and_once_each(
+    sandbox: Sandbox, integration: Integration, tick: Tick
+) -> None:
+    sandbox.seed(contacts=5)
+    integration.set("engine_calls", daily_budget=2)
+    integration.sync()
+    for number in range(2):
+        sandbox.seed(contacts=1, seed=number + 2)
+        assert len(tick()) == 1
+        assert integration.sync()["backlog"] == 4 + number + 1
+        assert tick() == [], "it doesn't spin"
+
+
+def test_sensor_waits_for_the_end_of_a_blackout_and_reads_meanwhile(
+    sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R61."""
+    begins, ends = (datetime.now(UTC) + timedelta(hours=hours) for hours in (-1, 1))
+    integration.set("run", blackout_windows=[{"starts": begins.isoformat(), "ends": ends.isoformat()}])
+    sandbox.seed(contacts=3)
+    assert len(tick()) == 1
+    assert integration.sync()["backlog"] == 3
+    assert tick() == []
+    sandbox.seed(contacts=1, seed=2)
+    assert len(tick()) == 1
+    assert integration.sync()["backlog"] == 4
+    later(monkeypatch, ends.timestamp() - 1)
+    assert tick() == []
+    later(monkeypatch, ends.timestamp())
+    assert len(tick()) == 1
+
+
+def test_blackout_without_backlog_leaves_nothing_to_wake_for(
+    sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.seed(contacts=3)
+    integration.sync()
+    begins, ends = (datetime.now(UTC) + timedelta(hours=hours) for hours in (-1, 1))
+    integration.set("run", blackout_windows=[{"starts": begins.isoformat(), "ends": ends.isoformat()}])
+    assert integration.sync()["backlog"] == 0
+    later(monkeypatch, ends.timestamp() + 1)
+    assert tick() == []
+
+
+def test_backlog_drains_run_by_run_until_the_sensor_rests(
+    sandbox: Sandbox, integration: Integration, tick: Tick
+) -> None:
+    """R62: each run is short, and the next one begins at once."""
+    sandbox.seed(contacts=60)
+    sandbox.settings.update({"campaign_latency_seconds": 0.05})
+    integration.set("run", write_seconds=0.4, batch_size=10)
+    runs = 0
+    while tick():
+        integration.sync()
+        runs += 1
+        assert runs < 40
+    assert runs > 1
+    assert len(sandbox.campaign.records("profile")) == 60
 
 
 def test_a_full_read_that_ran_out_of_time_goes_on(sandbox: Sandbox, integration: Integration, tick: Tick) -> None:
@@ -107,16 +203,23 @@ def test_a_full_read_that_ran_out_of_time_goes_on(sandbox: Sandbox, integration:
     assert len(tick()) == 1
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["after reading", "before reading"])
 def test_a_run_that_failed_is_asked_for_again_only_after_a_while(
-    sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
+    """Also one that a limit stops each time, although it does read what is new in Dynamics."""
     sandbox.seed(contacts=3)
     integration.sync()
     sandbox.change_contacts(update=1)
     assert len(tick()) == 1
+    integration.set("run", retries=0)
+    if reads:
+        integration.set("guardrails", large_load_records=0)
+    else:
+        sandbox.add_fault(system="dataverse", path="/contacts$", status=403)
+    integration.fail()
     assert tick() == []
-    later = time.time() + ASK_AGAIN_SECONDS + 1
-    monkeypatch.setattr("assets.sensors.time.time", lambda: later)
+    later(monkeypatch, time.time() + ASK_AGAIN_SECONDS + 1)
     assert len(tick()) == 1
 
 
@@ -155,6 +258,74 @@ def test_one_run_covers_all_tables_that_changed(sandbox: Sandbox, integration: I
     sandbox.change_contacts(update=1)
     [request] = tick()
     assert len(request.asset_selection or []) == 6
+
+
+# --- records that wait for another table's --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked(integration: Integration) -> Integration:
+    """Active contacts, and their purchases."""
+    active = {"conditions": [{"source": "statecode", "comparison": "equals", "value": 0}]}
+    integration.tables = [contact_mapping(filter=active), purchase_mapping()]
+    return integration
+
+
+def asked_for(requests: list[dg.RunRequest]) -> list[str]:
+    """The tables of the one run that is asked for."""
+    return [name for request in requests for name in request.tags["tables"].split(",")]
+
+
+def test_record_that_waited_is_taken_up_once_its_parent_was_written_in_another_run(
+    sandbox: Sandbox, linked: Integration, tick: Tick
+) -> None:
+    contact = sandbox.dataverse.create("contact", {"lastname": "Lovelace", "statecode": 1, "statuscode": 2})
+    sandbox.dataverse.create("new_purchase", {"new_contactid": contact, "new_name": "Lamp"})
+    assert linked.sync("new_purchase")["deferred"] == 1
+    assert tick() == [], "there is nothing to be done about it"
+
+    sandbox.dataverse.update("contact", contact, {"statecode": 0, "statuscode": 1})
+    assert asked_for(tick()) == ["contact"]
+    linked.run("sync", only=["contact"])
+    assert asked_for(tick()) == ["new_purchase"]
+    linked.run("sync", only=["new_purchase"])
+    assert len(sandbox.campaign.records("cusPurchase")) == 1
+    assert tick() == []
+
+
+def test_record_whose_parent_does_not_come_is_looked_at_once_for_each_write_of_that_table(
+    sandbox: Sandbox, linked: Integration, tick: Tick
+) -> None:
+    contact = sandbox.dataverse.create("contact", {"lastname": "Lovelace", "statecode": 1, "statuscode": 2})
+    sandbox.dataverse.create("new_purchase", {"new_contactid": contact, "new_name": "Lamp"})
+    linked.sync()
+    sandbox.dataverse.create("contact", {"lastname": "Hopper"})
+    assert asked_for(tick()) == ["contact"]
+    linked.run("sync", only=["contact"])
+    assert asked_for(tick()) == ["new_purchase"]
+    linked.run("sync", only=["new_purchase"])
+    assert tick() == [], "it doesn't spin"
+
+    sandbox.dataverse.update("contact", contact, {"description": "nothing that is mapped"})
+    assert asked_for(tick()) == ["contact"]
+    linked.run("sync", only=["contact"])
+    assert tick() == [], "nothing was written that it could have waited for"
+
+
+def test_parent_that_waited_for_the_deletion_of_its_children_is_deleted_in_the_next_run(
+    sandbox: Sandbox, linked: Integration, tick: Tick
+) -> None:
+    contact = sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    purchase = sandbox.dataverse.create("new_purchase", {"new_contactid": contact, "new_name": "Lamp"})
+    linked.sync()
+    sandbox.dataverse.delete("new_purchase", purchase)
+    sandbox.dataverse.delete("contact", contact)
+    assert sorted(asked_for(tick())) == ["contact", "new_purchase"]
+    assert linked.sync()["deferred"] == 1
+    assert asked_for(tick()) == ["contact"]
+    linked.run("sync", only=["contact"])
+    assert sandbox.campaign.records("profile") == []
+    assert tick() == []
 
 
 def test_cursor_holds_no_link(integration: Integration, fresh: dg.DagsterInstance) -> None:

@@ -57,12 +57,17 @@ def test_incremental_runs_write_what_changed_on_the_sandbox(tmp_path: Path) -> N
     assert min(figure.ours for figure in figures) > 0
 
 
-def test_many_linked_tables_are_planned_and_their_changes_found(tmp_path: Path) -> None:
+def test_many_linked_tables_are_planned_and_their_changes_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "ENTITIES", 9)
+    monkeypatch.setattr(tables, "REPEATS", 1)
+
     figures = tables.run(tmp_path, scale=0.001)
 
     assert [figure.size for figure in figures] == [
-        "21 tables x 200 rows x 50 columns",
-        "100 of each of 21 tables x 200 rows x 50 columns",
+        "10 tables x 200 rows x 50 columns",
+        "100 of each of 10 tables x 200 rows x 50 columns",
     ]
     assert min(figure.ours for figure in figures) > 0
 
@@ -89,7 +94,7 @@ def test_full_size_goes_through_all_its_phases(tmp_path: Path, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert "6,000 rows x 15 columns" in told
     assert all(phase.__name__.replace("_", " ") in told for phase in full_size.PHASES)
-    assert re.search(r"write inserts: \d+ x settle, median \d+ ms", told)
+    assert re.search(r"write inserts: \d+ x settle, .* median \d+ ms", told)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
