@@ -147,11 +147,11 @@ def _parents(mapping: TableMapping, source: SourceTable, others: Sequence[TableM
             link.parent,
             tables[link.parent].key.target,
             mapping.foreign_key(link),
-            [
+            tuple(
                 (name, tables[name].key.source)
                 for name in source.columns[link.source].refers_to
                 if name != link.parent and name in tables
-            ],
+            ),
         )
         for link in mapping.links
         if link.parent in tables

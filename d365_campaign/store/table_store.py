@@ -348,7 +348,7 @@ class TableStore:
                 for statement in sql_waiting.stand_in_for_parent(parent):
                     self._run(statement)
         parents = [
-            replace(parent, elsewhere=[other for other in parent.elsewhere if other[0] in known])
+            replace(parent, elsewhere=tuple(other for other in parent.elsewhere if other[0] in known))
             for parent in self.table.parents
         ]
         children = [child for child in self.table.children if child.table in known]
