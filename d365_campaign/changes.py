@@ -253,3 +253,43 @@ class ApplySummary:
     rejects: Sequence[Reject] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
     spent: Spent = Spent()
+
+
+@dataclass(frozen=True, slots=True)
+class RowUpdate:
+    """A Dynamics record's new values by column, to be written only while it has the row *version* they were decided on.
+
+    The version is the number in its etag, which is its `versionnumber`.
+    """
+
+    key: str
+    version: int
+    values: Mapping[str, bool] = field(repr=False)
+
+
+class RowResult(StrEnum):
+    """What became of a `RowUpdate`.
+
+    *stale*: the record has another version by now, so decide again. *gone*: there is no such record. *unknown*: no
+    answer came; it may have been written. *unsent*: it was not tried.
+    """
+
+    DONE = "done"
+    STALE = "stale"
+    GONE = "gone"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    UNSENT = "unsent"
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """The result of a `RowUpdate`, with the record as it is since (by column), where it was done and told.
+
+    *reason* holds no field values.
+    """
+
+    key: str
+    result: RowResult
+    row: Mapping[str, object] | None = field(default=None, repr=False)
+    reason: str | None = None
