@@ -23,7 +23,7 @@ SANDBOX = STATE / "sandbox"
 ENDPOINTS, ENVIRONMENT_FILE = "endpoints.json", "sandbox.env"
 STARTUP_SECONDS = 30.0
 # So that the lines in the README hold.
-FIXED_PORTS = {"dataverse": 8441, "entra": 8442, "campaign": 8443, "ims": 8444}
+FIXED_PORTS = {"dataverse": 8441, "entra": 8442, "campaign": 8443, "ims": 8444, "sftp": 8445}
 
 
 def start_afresh() -> None:
@@ -128,7 +128,7 @@ def _wait_for_endpoints(file: Path, process: "subprocess.Popen[bytes]") -> dict[
 
 
 def _write_environment_file(path: Path, endpoints: Mapping[str, Any]) -> None:
-    credentials = endpoints["credentials"]
+    credentials, sftp = endpoints["credentials"], endpoints["sftp"]
     variables = {
         "SANDBOX_CA_BUNDLE": endpoints["ca_bundle"],
         "SANDBOX_D365_URL": endpoints["dataverse"],
@@ -139,6 +139,11 @@ def _write_environment_file(path: Path, endpoints: Mapping[str, Any]) -> None:
         "SANDBOX_CAMPAIGN_TOKEN_URL": endpoints["ims_token_url"],
         "SANDBOX_CAMPAIGN_CLIENT_ID": credentials["campaign"]["client_id"],
         "SANDBOX_CAMPAIGN_CLIENT_SECRET": credentials["campaign"]["client_secret"],
+        "SANDBOX_SFTP_HOST": sftp["host"],
+        "SANDBOX_SFTP_PORT": sftp["port"],
+        "SANDBOX_SFTP_USER": sftp["user"],
+        "SANDBOX_SFTP_HOST_KEY": sftp["host_key"],
+        "SANDBOX_SFTP_KEY": sftp["private_key_file"],
     }
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in variables.items())

@@ -123,6 +123,14 @@ def test_a_sandbox_that_is_told_to_stop_leaves_no_process_behind(checkout: Path)
         os.kill(pid, 0)
 
 
+def test_a_sandbox_says_how_to_log_in_to_its_sftp_storage(checkout: Path, sandbox_of: dict[str, Any]) -> None:
+    login = sandbox_of["sftp"]
+    lines = (checkout / rehearsal.SANDBOX / rehearsal.ENVIRONMENT_FILE).read_text(encoding="utf-8").splitlines()
+    wanted = {"HOST": "host", "PORT": "port", "USER": "user", "HOST_KEY": "host_key", "KEY": "private_key_file"}
+    assert {f"SANDBOX_SFTP_{name}={login[member]}" for name, member in wanted.items()} <= set(lines)
+    assert Path(login["private_key_file"]).parent == checkout / rehearsal.SANDBOX
+
+
 def test_an_unknown_table_is_answered_with_the_ones_there_are(checkout: Path) -> None:
     ended = run(checkout, "plan", "accounts")
     assert ended.returncode == 1

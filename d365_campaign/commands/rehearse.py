@@ -67,7 +67,7 @@ def _print_story(console: Console, first: Mapping[str, Any], second: Mapping[str
 @click.command()
 @click.option("--port", default=3000, show_default=True, help="Port of Dagster's UI.")
 @click.option("--contacts", default=SEED.contacts, show_default=True, help="Contacts in the sandbox.")
-@click.option("--free-ports", is_flag=True, help="Give the sandbox any free ports instead of 8441 to 8444.")
+@click.option("--free-ports", is_flag=True, help="Give the sandbox any free ports instead of 8441 to 8445.")
 def dev(port: int, contacts: int, free_ports: bool) -> None:
     """Keep a sandbox and `dagster dev` running: edit a contact and watch the run."""
     rehearsal.start_afresh()
@@ -91,7 +91,7 @@ def dev(port: int, contacts: int, free_ports: bool) -> None:
 @click.option("--contacts", default=0, show_default=True, help="Contacts to begin with.")
 @click.option("--accounts", default=0, show_default=True, help="Accounts that they work for.")
 @click.option("--purchases", default=0, show_default=True, help="Purchases that they made.")
-@click.option("--free-ports", is_flag=True, help="Take any free ports instead of 8441 to 8444.")
+@click.option("--free-ports", is_flag=True, help="Take any free ports instead of 8441 to 8445.")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
@@ -100,7 +100,7 @@ def dev(port: int, contacts: int, free_ports: bool) -> None:
     help="Where endpoints.json, the certificate authority and the environment file go.",
 )
 def sandbox(contacts: int, accounts: int, purchases: int, free_ports: bool, directory: Path) -> None:
-    """Run the stand-ins for Dynamics, Entra, Campaign and Adobe IMS until interrupted.
+    """Run the stand-ins for Dynamics, Entra, Campaign, its SFTP storage and Adobe IMS until interrupted.
 
     \b
     Example:  d365-campaign sandbox --contacts 1000 --purchases 400
@@ -109,8 +109,15 @@ def sandbox(contacts: int, accounts: int, purchases: int, free_ports: bool, dire
     with rehearsal.running_sandbox(Seed(contacts, accounts, purchases), ports, directory) as running:
         for name in ("dataverse", "entra", "campaign", "ims", "admin", "ca_bundle"):
             click.echo(f"{name:<10} {running.endpoints[name]}")
+        click.echo(f"{'sftp':<10} {_sftp_command(running.endpoints['sftp'])}")
         while running.process.poll() is None:
             time.sleep(0.2)
+
+
+def _sftp_command(sftp: Mapping[str, Any]) -> str:
+    """What to type to look into Campaign's SFTP storage."""
+    known = f"-o UserKnownHostsFile={sftp['known_hosts_file']}"
+    return f"sftp -P {sftp['port']} -i {sftp['private_key_file']} {known} {sftp['user']}@{sftp['host']}"
 
 
 def _wait_until_stopped(process: "subprocess.Popen[bytes]") -> None:

@@ -1,4 +1,6 @@
-"""Local stand-ins for Dataverse, Entra ID, Campaign Standard and Adobe IMS, true enough for vendors' own clients.
+"""Local stand-ins for Dataverse, Entra ID, Campaign Standard, its SFTP storage and Adobe IMS.
+
+They are true enough for vendors' own clients.
 
 with Sandbox.start(Path("/tmp/sandbox")) as sandbox:
     sandbox.seed(contacts=1000)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .server import SYSTEMS, serve
+from .server import PORTS, serve
 
 
 def main() -> None:
@@ -13,10 +13,10 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=0, help="accounts that six in ten of the contacts work for")
     parser.add_argument("--purchases", type=int, default=0, help="purchases of the contacts")
     parser.add_argument("--story", action="store_true", help="a purchase that has to wait, a contact that is refused")
-    for system in SYSTEMS:
+    for system in PORTS:
         parser.add_argument(f"--{system}-port", type=int, default=0, help="0 picks a free one")
     arguments = parser.parse_args()
-    ports = {system: getattr(arguments, f"{system}_port") for system in SYSTEMS}
+    ports = {system: getattr(arguments, f"{system}_port") for system in PORTS}
     serve(arguments.directory, ports, arguments.contacts, arguments.accounts, arguments.purchases, arguments.story)
 
 

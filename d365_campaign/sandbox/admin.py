@@ -3,20 +3,20 @@
 import threading
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
 
 from . import seed as seeding
+from .admin_exports import ExportAdmin
 from .campaign_errors import InstanceError
 from .campaign_schema import ResourceDefinition
 from .dataverse_deletes import delete_rows
 from .dataverse_errors import DataverseError
 from .dataverse_read import encode
 from .dataverse_schema import TableDefinition
-from .web import Answer, Refusal, Rule, json_response, routes
+from .web import Answer, Rule, json_response, json_values, routes
 
 if TYPE_CHECKING:
     from .server import Sandbox
@@ -52,6 +52,7 @@ class AdminApi:
             Rule("POST", "/logs", self.add_log),
             Rule("GET", "/workflows", self.workflows),
             Rule("POST", "/workflows", self.set_workflows),
+            *ExportAdmin(self._sandbox).rules(),
             Rule("GET", rows, self.rows),
             Rule("POST", rows, self.create_row),
             Rule("GET", row, self.row),
@@ -75,7 +76,7 @@ class AdminApi:
     # --- the whole sandbox
 
     def seed(self, request: Request, body: bytes) -> Response:
-        wanted = _values(body)
+        wanted = json_values(body)
         numbers = {name: int(wanted.get(name, 0)) for name in ("contacts", "accounts", "purchases")}
         self._sandbox.seed(seed=int(wanted.get("seed", 1)), hostile=_flag(wanted, "hostile"), **numbers)
         story = {"story": self._sandbox.seed_story()} if _flag(wanted, "story") else {}
@@ -83,7 +84,7 @@ class AdminApi:
 
     def change(self, request: Request, body: bytes) -> Response:
         """Numbers by table and verb; with `activate` the story goes on first."""
-        wanted = _values(body)
+        wanted = json_values(body)
         seed, goes_on = int(wanted.pop("seed", 1)), _flag(wanted, "activate")
         wanted.pop("activate", None)
         activated = {"activated": self._sandbox.activate_waiting_contact()} if goes_on else {}
@@ -107,11 +108,11 @@ class AdminApi:
         return json_response(self._sandbox.settings.as_dict())
 
     def change_settings(self, request: Request, body: bytes) -> Response:
-        self._sandbox.settings.update(_values(body))
+        self._sandbox.settings.update(json_values(body))
         return self.settings(request, body)
 
     def expire(self, request: Request, body: bytes) -> Response:
-        wanted = _values(body)
+        wanted = json_values(body)
         if _flag(wanted, "tokens"):
             self._sandbox.expire_tokens()
         if _flag(wanted, "delta_tokens"):
@@ -119,14 +120,14 @@ class AdminApi:
         return json_response({})
 
     def advance_clock(self, request: Request, body: bytes) -> Response:
-        self._sandbox.advance_clock(float(_values(body)["advance_seconds"]))
+        self._sandbox.advance_clock(float(json_values(body)["advance_seconds"]))
         return json_response({"now": self._sandbox.clock.dataverse_stamp()})
 
     def faults(self, request: Request, body: bytes) -> Response:
         return json_response(self._sandbox.faults.as_dicts())
 
     def add_fault(self, request: Request, body: bytes) -> Response:
-        self._sandbox.add_fault(**_values(body))
+        self._sandbox.add_fault(**json_values(body))
         return self.faults(request, body)
 
     def clear_faults(self, request: Request, body: bytes) -> Response:
@@ -134,11 +135,11 @@ class AdminApi:
         return json_response([])
 
     def register_table(self, request: Request, body: bytes) -> Response:
-        self._sandbox.dataverse.register(TableDefinition.of(_values(body)))
+        self._sandbox.dataverse.register(TableDefinition.of(json_values(body)))
         return json_response({}, 201)
 
     def register_resource(self, request: Request, body: bytes) -> Response:
-        self._sandbox.campaign.register(ResourceDefinition.of(_values(body)))
+        self._sandbox.campaign.register(ResourceDefinition.of(json_values(body)))
         return json_response({}, 201)
 
     # --- rows of Dataverse
@@ -152,14 +153,14 @@ class AdminApi:
 
     def create_row(self, request: Request, body: bytes) -> Response:
         name = self._table_name(request)
-        return json_response({"id": self._sandbox.dataverse.create(name, _values(body))}, 201)
+        return json_response({"id": self._sandbox.dataverse.create(name, json_values(body))}, 201)
 
     def row(self, request: Request, body: bytes) -> Response:
         return _rows_response(self._sandbox.dataverse.get(self._table_name(request), request.path_params["key"]))
 
     def update_row(self, request: Request, body: bytes) -> Response:
         """Change one row; the key `any` stands for one picked at random."""
-        name, key, values = self._table_name(request), request.path_params["key"], _values(body)
+        name, key, values = self._table_name(request), request.path_params["key"], json_values(body)
         if key == "any" and not values:
             return json_response({"id": seeding.edit_any(self._sandbox.dataverse, name)})
         if key == "any":
@@ -190,11 +191,11 @@ class AdminApi:
 
     def create_record(self, request: Request, body: bytes) -> Response:
         return json_response(
-            {"PKey": self._sandbox.campaign.create(request.path_params["resource"], _values(body))}, 201
+            {"PKey": self._sandbox.campaign.create(request.path_params["resource"], json_values(body))}, 201
         )
 
     def update_record(self, request: Request, body: bytes) -> Response:
-        self._sandbox.campaign.update(request.path_params["resource"], request.query_params["key"], _values(body))
+        self._sandbox.campaign.update(request.path_params["resource"], request.query_params["key"], json_values(body))
         return json_response({})
 
     def delete_record(self, request: Request, body: bytes) -> Response:
@@ -205,7 +206,7 @@ class AdminApi:
         return json_response(self._sandbox.campaign.logs(request.query_params.get("externalId")))
 
     def add_log(self, request: Request, body: bytes) -> Response:
-        wanted = _values(body)
+        wanted = json_values(body)
         self._sandbox.campaign.add_log(wanted["profile"], wanted.get("label", "Send via email"))
         return json_response({}, 201)
 
@@ -214,15 +215,9 @@ class AdminApi:
 
     def set_workflows(self, request: Request, body: bytes) -> Response:
         """Workflow ids and the state each is to be in."""
-        self._sandbox.campaign.workflows.update({str(name): str(state) for name, state in _values(body).items()})
+        for name, state in json_values(body).items():
+            self._sandbox.campaign.workflow_runs.set_state(name, str(state))
         return self.workflows(request, body)
-
-
-def _values(body: bytes) -> dict[str, Any]:
-    values = orjson.loads(body) if body.strip() else {}
-    if not isinstance(values, dict):
-        raise Refusal(json_response({"error": "the body must be a JSON object"}, 400))
-    return values
 
 
 def _flag(values: dict[str, Any], name: str) -> bool:

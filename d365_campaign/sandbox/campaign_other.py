@@ -38,7 +38,8 @@ class WorkflowApi:
         return json_response(self._shown(name, f"{base}/workflow/execution"))
 
     def _shown(self, name: str, address: str) -> dict[str, Any]:
-        state = self._state.workflow_runs.state(name)
+        runs = self._state.workflow_runs
+        state, last_start = runs.state(name), runs.last_starts.get(name, "")
         activities = {
             signal: {
                 "name": signal,
@@ -48,7 +49,7 @@ class WorkflowApi:
             }
             for signal, declared in SIGNALS.get(name, {}).items()
         }
-        head = {"PKey": f"@{name}", "name": name, "state": state, "href": f"{address}/@{name}"}
+        head = {"PKey": f"@{name}", "name": name, "state": state, "lastStart": last_start, "href": f"{address}/@{name}"}
         return head | {"activities": {"activity": activities}}
 
 

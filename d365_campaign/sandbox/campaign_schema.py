@@ -236,6 +236,7 @@ STORE = ResourceDefinition(
 )
 
 DEFAULT_RESOURCES = (PROFILE, SERVICE, ORG_UNIT, ACCOUNT, PURCHASE, STORE)
-DEFAULT_WORKFLOWS = ("d365OptOutExport",)
-SIGNALS: dict[str, dict[str, dict[str, str]]] = {"d365OptOutExport": {"signal": {"day": "string", "limit": "number"}}}
+OPT_OUT_EXPORT = "d365OptOutExport"
+DEFAULT_WORKFLOWS = (OPT_OUT_EXPORT,)
+SIGNALS: dict[str, dict[str, dict[str, str]]] = {OPT_OUT_EXPORT: {"signal": {"day": "string", "limit": "number"}}}
 """Signal activities of each workflow and the parameters each declares, by type."""

@@ -25,6 +25,7 @@ from .campaign_schema import (
 from .campaign_values import converted, empty
 from .campaign_workflows import Workflows
 from .clock import Clock
+from .opt_out_export import OptOutExport
 from .settings import Settings
 
 PKEY_BYTES = 68
@@ -51,6 +52,7 @@ class CampaignState:
         self.privacy_requests: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, dict[str, Any]] = {}
         self._logs: list[dict[str, Any]] = []
+        self.opt_out_export = OptOutExport(self)
         self.reset()
 
     def reset(self) -> None:
@@ -62,6 +64,7 @@ class CampaignState:
             self.privacy_requests.clear()
             self.messages.clear()
             self._logs = []
+            self.opt_out_export.reset()
 
     def register(self, definition: ResourceDefinition) -> None:
         """Publish a resource, or a changed definition of one; its records stay."""
@@ -345,11 +348,12 @@ class CampaignState:
         stored["domain"] = email.rpartition("@")[2]
 
     def run_due(self) -> None:
-        """Privacy requests whose time has come are carried out ("Monitoring a privacy request")."""
+        """Privacy requests whose time has come are carried out ("Monitoring a privacy request"), and exports made."""
         now = self.clock.seconds()
         for request in self.privacy_requests.values():
             if request["status"] == "new" and request["due"] <= now:
                 carry_out(self, request)
+        self.opt_out_export.run_due()
 
     @staticmethod
     def new_pkey() -> str:

@@ -1,6 +1,7 @@
 """Workflows of a Campaign instance: commands and signal activities, as state without HTTP.
 
-Source: "Controlling a workflow", "Triggering a signal activity". The state field is ours, Adobe documents none.
+Source: "Controlling a workflow", "Triggering a signal activity". The fields `state` and `lastStart` are ours, Adobe
+documents none.
 """
 
 from collections.abc import Mapping
@@ -21,11 +22,17 @@ class Workflows:
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock, self._settings = clock, settings
         self.states: dict[str, str] = {}
+        self.last_starts: dict[str, str] = {}
+        """When each workflow last ran; those that never did are missing."""
+        self.restarts: dict[str, str] = {}
+        """When each was last started after it had been stopped, as opposed to paused."""
         self._signalled: dict[tuple[str, str], float] = {}
 
     def reset(self) -> None:
         self.states = dict.fromkeys(DEFAULT_WORKFLOWS, "started")
         self._signalled.clear()
+        self.last_starts.clear()
+        self.restarts.clear()
 
     def state(self, name: str) -> str:
         if name not in self.states:
@@ -37,8 +44,13 @@ class Workflows:
         self.state(name)
         if method not in COMMANDS:
             raise InstanceError(500, f"The method '{method}' is not defined for workflows.")
-        self.states[name] = COMMANDS[method]
+        self.set_state(name, COMMANDS[method])
         return self.states[name]
+
+    def set_state(self, name: str, state: str) -> None:
+        if state == "started" and self.states.get(name) == "stopped":
+            self.restarts[name] = self._clock.campaign_stamp()
+        self.states[name] = state
 
     def signal(self, name: str, activity: str, body: Mapping[str, Any], size: int) -> str | None:
         """Trigger a signal activity; the refusal's text when it comes too soon after the last one."""

@@ -30,6 +30,9 @@ class Clock:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def campaign_stamp(self) -> str:
-        """Milliseconds in UTC, e.g. `2023-04-07 21:59:01.123Z` (as the samples of "Retrieving profiles" show)."""
-        now = self.now()
-        return f"{now:%Y-%m-%d %H:%M:%S}.{now.microsecond // 1000:03d}Z"
+        return campaign_stamp(self.now())
+
+
+def campaign_stamp(moment: datetime) -> str:
+    """Milliseconds in UTC, e.g. `2023-04-07 21:59:01.123Z` (as the samples of "Retrieving profiles" show)."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from .dataverse_errors import BAD_REQUEST, DataverseError, unreadable
 from .dataverse_http import ROOT, ok, preferences
 from .dataverse_state import DataverseState
+from .faults import Fault
 from .multipart import (
     InnerRequest,
     MalformedBatch,
@@ -31,7 +32,15 @@ TOO_MANY = (
     "are allowed in a batch message."
 )
 _REFERENCE = re.compile(r"^/?\$([\w-]+)")
-_SHOWN_HEADERS = ("odata-version", "odata-entityid", "location", "content-type", "etag", "preference-applied")
+_SHOWN_HEADERS = (
+    "odata-version",
+    "odata-entityid",
+    "location",
+    "content-type",
+    "etag",
+    "preference-applied",
+    "retry-after",
+)
 _SPELLED = {"odata-version": "OData-Version", "odata-entityid": "OData-EntityId", "etag": "ETag"}
 
 
@@ -137,6 +146,9 @@ class BatchApi:
         path, query = _target(inner.url)
         if path == ROOT + "/$batch":
             raise DataverseError(BAD_REQUEST, "A batch can't contain another batch.")
+        fault = request.scope["sandbox.faults"].take("dataverse", inner.method, path, in_batch=True)
+        if fault is not None:
+            return _faulty(fault)
         host = request.headers.get("host", "localhost")
         headers = {"host": host} | {name: value for name, value in inner.headers.items() if name != "host"}
         scope = {
@@ -153,6 +165,12 @@ class BatchApi:
             "root_path": "",
         }
         return self._answer(Request(scope), inner.body)
+
+
+def _faulty(fault: Fault) -> Response:
+    headers = fault.headers | ({} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)})
+    content = fault.body.encode() if isinstance(fault.body, str) else orjson.dumps(fault.body) if fault.body else b""
+    return Response(content, fault.status or 500, headers, media_type=fault.content_type)
 
 
 def _continues(request: Request) -> bool:

@@ -189,6 +189,7 @@ CONTACT = TableDefinition(
         Column("externaluseridentifier", max_length=50),
         *_opt_outs("donotemail", "donotbulkemail", "donotphone", "donotfax", "donotpostalmail", "donotbulkpostalmail"),
         Column("donotsendmm", "Boolean", options=(Option(1, "Do Not Send"), Option(0, "Send")), default=False),
+        Column("new_ccpaoptout", "Boolean", options=YES_NO, default=False, label="CCPA Opt-Out"),
         Column("parentcustomerid", "Customer", targets=("account", "contact")),
     ),
 )

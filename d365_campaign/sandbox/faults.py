@@ -13,6 +13,8 @@ class Fault:
     method: str | None = None
     path: str = ""
     """A regular expression, searched for in the path."""
+    in_batch: bool = False
+    """Meets operations inside a `$batch` instead of requests: each that matches is answered without an effect."""
     times: int = 1
     skip: int = 0
     """How many matching requests pass before the first is met."""
@@ -42,9 +44,10 @@ class Fault:
             re.compile(pattern)
             self.replace = (pattern, text)
 
-    def matches(self, system: str, method: str, path: str) -> bool:
+    def matches(self, system: str, method: str, path: str, in_batch: bool) -> bool:
         return (
-            self.system in (None, system)
+            self.in_batch is in_batch
+            and self.system in (None, system)
             and (self.method is None or self.method.upper() == method)
             and re.search(self.path, path) is not None
         )
@@ -69,10 +72,10 @@ class FaultPlan:
     def clear(self) -> None:
         self._faults.clear()
 
-    def take(self, system: str, method: str, path: str) -> Fault | None:
+    def take(self, system: str, method: str, path: str, in_batch: bool = False) -> Fault | None:
         """The fault this request meets, used up once; none for most requests."""
         for fault in self._faults:
-            if not fault.matches(system, method, path):
+            if not fault.matches(system, method, path, in_batch):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1

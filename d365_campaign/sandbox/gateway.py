@@ -94,6 +94,7 @@ class Gateway:
 
     async def _ask(self, scope: Scope, receive: Receive) -> Held:
         held = Held()
+        scope["sandbox.faults"] = self._faults
         await self._app(scope, receive, held.collect)
         return self._dated(held)
 

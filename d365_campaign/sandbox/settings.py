@@ -101,6 +101,24 @@ class Settings:
     """How long a signal activity takes no second signal."""
     transactional_events: tuple[str, ...] = ("EVTcartAbandonment",)
 
+    # The daily opt-out export and the SFTP storage it goes to
+    sftp_exports_folder: bool = True
+    """Whether `d365_loads/exports` is there after a reset; on a real server the customer makes it."""
+    export_seconds: int = 86_400
+    """From one run of the workflow to the next, on the sandbox's clock; 0: it runs only when told to."""
+    export_loses_stopped_time: bool = False
+    """Whether a workflow that was stopped begins anew, so that what changed before its restart is never exported."""
+    export_skips_empty: bool = False
+    """Whether no file is made when nothing changed; otherwise it has a header alone."""
+    export_gzip: bool = False
+    export_delimiter: str = ";"
+    export_encoding: str = "utf-8"
+    export_bom: bool = False
+    export_push_stamp: bool = True
+    """Whether there is a column `blackListPushnotificationLastModified`; some captures of profiles lack it."""
+    export_seconds_only: bool = False
+    """Whether stamps have no milliseconds."""
+
     def update(self, changes: Mapping[str, Any]) -> None:
         """Take over *changes*; refuse all of them when a name or a value does not fit."""
         hints = get_type_hints(Settings)

@@ -89,6 +89,14 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
+def json_values(body: bytes) -> dict[str, Any]:
+    """The members of a JSON object; none for an empty body."""
+    values = orjson.loads(body) if body.strip() else {}
+    if not isinstance(values, dict):
+        raise Refusal(json_response({"error": "the body must be a JSON object"}, 400))
+    return values
+
+
 def origin(request: Request) -> str:
     """Scheme and host as the client wrote them, so that links lead back the way it came."""
     return f"https://{request.headers.get('host', 'localhost')}"

@@ -86,6 +86,38 @@ def test_the_inner_prefer_header_counts_for_its_operation(dataverse: Caller) -> 
     assert '"lastname":"One"' in response.text
 
 
+def test_a_condition_counts_for_its_operation_alone(sandbox: Sandbox, dataverse: Caller) -> None:
+    """ "Perform conditional operations using the Web API"."""
+    ids = [sandbox.dataverse.create("contact", {"lastname": f"L{n}"}) for n in range(2)]
+    etags = [dataverse.get(f"contacts({row_id})").headers["ETag"] for row_id in ids]
+    missing = "00000000-0000-4000-8000-000000000000"
+    parts = [
+        operation(
+            f"PATCH contacts({row_id})?$select=lastname", {"lastname": "New"}, headers=[f"If-Match: {etag}", echo]
+        )
+        for row_id, etag, echo in (
+            (ids[0], etags[0], "Prefer: return=representation"),
+            (ids[1], 'W/"1"', "Prefer: return=representation"),
+            (missing, etags[0], "Prefer: return=representation"),
+            (ids[1], etags[1], "OData-Version: 4.0"),
+        )
+    ]
+    response = send(dataverse, *parts, prefer="odata.continue-on-error")
+    assert statuses(response) == [200, 412, 404, 204]
+    assert [code for code in ("0x80060882", "0x80040217") if code in response.text] == ["0x80060882", "0x80040217"]
+    assert len(sandbox.dataverse.rows("contact")) == 2
+    assert f"ETag: {dataverse.get(f'contacts({ids[0]})').headers['ETag']}" in response.text
+
+
+def test_a_fault_may_meet_one_operation_of_a_batch(sandbox: Sandbox, dataverse: Caller) -> None:
+    sandbox.add_fault(system="dataverse", in_batch=True, method="POST", skip=1, status=429, retry_after=7)
+    parts = [operation("POST contacts", {"lastname": f"L{n}"}) for n in range(3)]
+    response = send(dataverse, *parts, prefer="odata.continue-on-error")
+    assert (response.status_code, statuses(response)) == (200, [204, 429, 204])
+    assert "Retry-After: 7" in response.text
+    assert sorted(row["lastname"] for row in sandbox.dataverse.rows("contact")) == ["L0", "L2"]
+
+
 def test_a_batch_is_one_request_but_at_most_a_thousand_parts(sandbox: Sandbox, dataverse: Caller) -> None:
     parts = [operation("GET WhoAmI")] * 1000
     sandbox.settings.update({"service_protection": True, "service_protection_requests": 2})
