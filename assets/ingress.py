@@ -8,18 +8,19 @@ import dagster as dg
 from pydantic import Field
 
 from assets import columns
-from assets.steps import POOL, check_result, errors_as_failures, retries
+from assets.steps import POOL, URGENT, check_result, errors_as_failures, retries
 from d365_campaign import checks
 from d365_campaign.blackout import blackout_end
 from d365_campaign.changes import ApplySummary, Plan, PullSummary, Replay, Spent
-from d365_campaign.config import EngineCallSettings, Settings
+from d365_campaign.config import Configuration
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.apply import EngineCallBudget, Pace, apply
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.pull import pull
-from d365_campaign.mapping import TableMapping
+from d365_campaign.mapping import CONTACT, TableMapping
+from d365_campaign.settings import EngineCallSettings, Settings
 from resources.campaign import CampaignResource
 from resources.dynamics import DynamicsResource
 from resources.integration import open_table
@@ -54,27 +55,24 @@ class SnapshotConfig(dg.Config):
     )
 
 
-def table_assets(
-    mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings
-) -> list[dg.AssetsDefinition]:
-    """Snapshot, change set and Campaign resource of *mapping*; *tables* are all of them.
+def table_assets(mapping: TableMapping, integration: Configuration) -> list[dg.AssetsDefinition]:
+    """Snapshot, change set and Campaign resource of *mapping*.
 
     Change sets and resources depend on those of the tables that links lead to: parents are planned and written first.
     They also depend on the change sets of their children, which are deleted before them.
     """
+    tables = integration.tables
     parents = [TableKeys.of(table) for table in tables if table.name in {link.parent for link in mapping.links}]
     children = [TableKeys.of(table) for table in tables if mapping.name in {link.parent for link in table.links}]
     return [
-        _snapshot(mapping, tables, settings),
-        _change_set(mapping, tables, settings, [keys.change_set for keys in parents]),
-        _target(
-            mapping, tables, settings, [*(keys.target for keys in parents), *(keys.change_set for keys in children)]
-        ),
+        _snapshot(mapping, integration),
+        _change_set(mapping, integration, [keys.change_set for keys in parents]),
+        _target(mapping, integration, [*(keys.target for keys in parents), *(keys.change_set for keys in children)]),
     ]
 
 
-def _snapshot(mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings) -> dg.AssetsDefinition:
-    key = TableKeys.of(mapping).snapshot
+def _snapshot(mapping: TableMapping, integration: Configuration) -> dg.AssetsDefinition:
+    key, settings = TableKeys.of(mapping).snapshot, integration.settings
 
     @dg.asset(
         key=key,
@@ -82,6 +80,7 @@ def _snapshot(mapping: TableMapping, tables: Sequence[TableMapping], settings: S
         kinds={"dynamics365", "duckdb"},
         owners=OWNERS,
         tags={"table": mapping.name},
+        op_tags=URGENT if mapping.source == CONTACT and integration.opt_outs.pairs else None,
         pool=POOL,
         retry_policy=retries(settings.run),
         check_specs=[dg.AssetCheckSpec("keys_unique", asset=key, blocking=True)],
@@ -93,7 +92,7 @@ def _snapshot(mapping: TableMapping, tables: Sequence[TableMapping], settings: S
     def snapshot(
         config: SnapshotConfig, dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource
     ) -> dg.MaterializeResult:
-        with errors_as_failures(), open_table(mapping, tables, dynamics, campaign, staging) as table:
+        with errors_as_failures(), open_table(mapping, integration, dynamics, campaign, staging) as table:
             if config.replay is not None:
                 table.store.desk.request_replay(config.replay, settings.guardrails.max_replay_records)
             pulled = pull(table.source, table.store, Deadline(settings.run.pull_seconds))
@@ -120,9 +119,9 @@ def _pull_metadata(pulled: PullSummary) -> columns.Metadata:
 
 
 def _change_set(
-    mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings, parents: Sequence[dg.AssetKey]
+    mapping: TableMapping, integration: Configuration, parents: Sequence[dg.AssetKey]
 ) -> dg.AssetsDefinition:
-    keys = TableKeys.of(mapping)
+    keys, settings = TableKeys.of(mapping), integration.settings
 
     @dg.asset(
         key=keys.change_set,
@@ -142,8 +141,8 @@ def _change_set(
     def change_set(
         dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource
     ) -> dg.MaterializeResult:
-        with errors_as_failures(), open_table(mapping, tables, dynamics, campaign, staging) as table:
-            allowance = Allowance(_budget(settings.engine_calls).left(table.ledger))
+        with errors_as_failures(), open_table(mapping, integration, dynamics, campaign, staging) as table:
+            allowance = Allowance(budget(settings.engine_calls).left(table.ledger))
             planned = plan(table.store, table.target, allowance=allowance)
             return dg.MaterializeResult(
                 metadata=_plan_metadata(planned) | columns.of_change_set(table.bound, keys.snapshot),
@@ -176,10 +175,8 @@ def _plan_metadata(planned: Plan) -> columns.Metadata:
     }
 
 
-def _target(
-    mapping: TableMapping, tables: Sequence[TableMapping], settings: Settings, linked: Sequence[dg.AssetKey]
-) -> dg.AssetsDefinition:
-    keys = TableKeys.of(mapping)
+def _target(mapping: TableMapping, integration: Configuration, linked: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+    keys, settings = TableKeys.of(mapping), integration.settings
 
     @dg.asset(
         key=keys.target,
@@ -205,13 +202,13 @@ def _target(
         campaign: CampaignResource,
         staging: StagingResource,
     ) -> dg.MaterializeResult:
-        with errors_as_failures(), open_table(mapping, tables, dynamics, campaign, staging) as table:
+        with errors_as_failures(), open_table(mapping, integration, dynamics, campaign, staging) as table:
             applied = apply(
                 table.store,
                 table.ledger,
                 table.target,
                 pace=_pace(settings),
-                budget=_budget(settings.engine_calls),
+                budget=budget(settings.engine_calls),
                 guards=_guards(settings),
                 deadline=Deadline(settings.run.write_seconds),
             )
@@ -285,7 +282,7 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def _budget(limits: EngineCallSettings) -> EngineCallBudget:
+def budget(limits: EngineCallSettings) -> EngineCallBudget:
     return EngineCallBudget(limits.daily_budget, limits.monthly_budget, limits.other_calls)
 
 

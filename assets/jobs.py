@@ -17,9 +17,9 @@ PLAN = "plan"
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
-def sync_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":
-    """Pull, plan and write the selected tables, in one process."""
-    keys = [key for table in tables for key in TableKeys.of(table)]
+def sync_job(tables: Sequence[TableMapping], opt_outs: Sequence[dg.AssetKey]) -> "UnresolvedAssetJobDefinition":
+    """Pull, plan and write the selected tables, in one process; *opt_outs* are the assets that go with contacts."""
+    keys = [*opt_outs, *(key for table in tables for key in TableKeys.of(table))]
     return _job(SYNC, keys, "Bring Campaign into step with Dynamics.")
 
 

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 import dagster as dg
 
 from d365_campaign.checks import Verdict
-from d365_campaign.config import RunSettings
 from d365_campaign.errors import RetriableError, SyncError
+from d365_campaign.settings import RunSettings
 
 POOL = "staging"
+# Of the steps that could come next, those with the highest number do; the others have none.
+URGENT = {"dagster/priority": "10"}
 
 
 def retries(settings: RunSettings) -> dg.RetryPolicy:

@@ -8,12 +8,15 @@ from types import UnionType
 
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.field_types import CONVERSIONS, HELD, REFUSED, CampaignType, Conversion, SourceType
-from d365_campaign.mapping import FieldMapping, TableMapping
+from d365_campaign.mapping import CONTACT, PROFILE, FieldMapping, TableMapping
+from d365_campaign.opt_out import ATTRIBUTES, PROFILE_CHANGED, OptOutDirection, OptOutPair, OptOuts
 from d365_campaign.record_filter import condition_faults
 from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
 
 # Modification stamp of every Dataverse table; the sweep after a full read filters on it.
 MODIFIED_ON = "modifiedon"
+# Row version of every Dataverse table; a write to it names the version that it was decided on.
+VERSION = "versionnumber"
 # What a constant of these Campaign types must be; of the others, anything goes out as it is.
 CONSTANTS: Mapping[CampaignType, type | UnionType] = {
     "integer": int,
@@ -66,10 +69,36 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundOptOuts:
+    """The opt-outs of contacts with both sides known.
+
+    *stamps* are the attributes that tell when an opt-out changed in Campaign, as far as this instance has them, in the
+    order in which they count.
+    """
+
+    direction: OptOutDirection
+    pairs: Sequence[OptOutPair]
+    stamps: Mapping[str, Sequence[str]]
+
+    @property
+    def attributes(self) -> Sequence[str]:
+        """What is to be read of a profile: every opt-out it has, when each changed, and when the profile did."""
+        stamps = [stamp for stamps in self.stamps.values() for stamp in stamps]
+        return [*self.stamps, *stamps, PROFILE_CHANGED]
+
+    def fingerprint(self) -> str:
+        """Changes with anything that could make a decision differ."""
+        pairs = [pair.model_dump(mode="json") for pair in self.pairs]
+        told = [self.direction.value, pairs, {name: list(stamps) for name, stamps in self.stamps.items()}]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class BoundMapping:
     """A table mapping held against the live schemas; every pair of types in it is supported.
 
-    *parents* are the tables its links lead to, *children* the mapped tables whose links lead here.
+    *parents* are the tables its links lead to, *children* the mapped tables whose links lead here. *opt_outs* are those
+    of the table's people, where they are kept in step; none of them is among *fields*.
     """
 
     mapping: TableMapping
@@ -78,6 +107,7 @@ class BoundMapping:
     fields: Sequence[BoundField] = field(repr=False)
     parents: Sequence[Relation] = ()
     children: Sequence[Relation] = ()
+    opt_outs: BoundOptOuts | None = None
 
     @property
     def name(self) -> str:
@@ -85,10 +115,18 @@ class BoundMapping:
 
     @property
     def columns(self) -> Sequence[SourceColumn]:
-        """The columns the snapshot holds, each once: the key, what is mapped or filtered on, and `modifiedon`."""
+        """The columns the snapshot holds, each once: the key, what is mapped, filtered on or paired, `modifiedon`."""
         wanted = [self.mapping.key.source, *(f.source.name for f in self.fields)]
         wanted += [c.source for c in self.mapping.filter.conditions] if self.mapping.filter else []
+        wanted += [*(pair.source for pair in self.opt_outs.pairs), VERSION] if self.opt_outs else []
         wanted += [MODIFIED_ON] if MODIFIED_ON in self.source.columns else []
+        return [self.source.columns[name] for name in dict.fromkeys(wanted)]
+
+    @property
+    def opt_out_columns(self) -> Sequence[SourceColumn]:
+        """The columns by which an opt-out is decided in Dynamics; none where they aren't kept in step."""
+        pairs = self.opt_outs.pairs if self.opt_outs else ()
+        wanted = [*(pair.source for pair in pairs), MODIFIED_ON, VERSION] if pairs else []
         return [self.source.columns[name] for name in dict.fromkeys(wanted)]
 
     @property
@@ -126,18 +164,47 @@ def _told(attribute: ResourceField) -> str:
 
 
 def bind(
-    mapping: TableMapping, source: SourceTable, target: TargetResource, others: Sequence[TableMapping] = ()
+    mapping: TableMapping,
+    source: SourceTable,
+    target: TargetResource,
+    others: Sequence[TableMapping] = (),
+    opt_outs: OptOuts | None = None,
 ) -> BoundMapping:
     """Hold *mapping* against both schemas; *others* are all mappings of the integration, for its links.
 
     Raises ConfigurationError that lists every fault at once, each with its remedy; nothing has been written then.
     """
-    faults = [*binding_faults(mapping, source, target)]
+    kept = opt_outs if opt_outs and opt_outs.pairs and (mapping.source, mapping.target) == (CONTACT, PROFILE) else None
+    faults = [*binding_faults(mapping, source, target), *(opt_out_faults(kept, source, target) if kept else ())]
     if faults:
         listed = "\n".join(f"  - {fault}" for fault in faults)
         raise ConfigurationError(f"table mapping '{mapping.name}' does not fit the two systems:\n{listed}")
-    fields = [BoundField(f, source.columns[f.source], target.fields[f.target]) for f in mapping.fields]
-    return BoundMapping(mapping, source, target, fields, _parents(mapping, source, others), _children(mapping, others))
+    paired = {pair.target for pair in kept.pairs} if kept else set()
+    return BoundMapping(
+        mapping,
+        source,
+        target,
+        [
+            BoundField(f, source.columns[f.source], target.fields[f.target])
+            for f in mapping.fields
+            if f.target not in paired
+        ],
+        _parents(mapping, source, others),
+        _children(mapping, others),
+        _bound_opt_outs(kept, target) if kept else None,
+    )
+
+
+def _bound_opt_outs(opt_outs: OptOuts, target: TargetResource) -> BoundOptOuts:
+    return BoundOptOuts(
+        opt_outs.direction,
+        opt_outs.pairs,
+        {
+            name: [stamp for stamp in opt_outs.stamps(name) if stamp in target.fields]
+            for name in ATTRIBUTES
+            if name in target.fields
+        },
+    )
 
 
 def _parents(mapping: TableMapping, source: SourceTable, others: Sequence[TableMapping]) -> Sequence[Relation]:
@@ -188,6 +255,23 @@ def binding_faults(mapping: TableMapping, source: SourceTable, target: TargetRes
         yield from (f"on_create.{name}: {fault}" for fault in _constant_faults(name, value, target))
 
 
+def opt_out_faults(opt_outs: OptOuts, source: SourceTable, target: TargetResource) -> Iterator[str]:
+    """Everything in which the opt-out pairs don't fit the two systems, each fault with its remedy."""
+    for needed in (MODIFIED_ON, VERSION):
+        if needed not in source.columns:
+            yield f"opt-outs are decided by '{needed}'. {_no_column(source, needed)}"
+    for pair in opt_outs.pairs:
+        column, attribute = source.columns.get(pair.source), target.fields.get(pair.target)
+        if column is None:
+            yield f"opt-out pair: {_no_column(source, pair.source)}"
+        elif column.type != "boolean":
+            yield f"opt-out pair: '{pair.source}' is {column.type}; an opt-out is a yes/no column. Pair another."
+        if attribute is None:
+            yield f"opt-out pair: {_no_field(target, pair.target)}"
+        elif attribute.type != "boolean" or attribute.read_only:
+            yield f"opt-out pair: Campaign field '{pair.target}' is no opt-out that may be written. Remove the pair."
+
+
 def _table_faults(mapping: TableMapping, source: SourceTable, target: TargetResource) -> Iterator[str]:
     if not source.change_tracking:
         yield (
@@ -228,7 +312,9 @@ def _field_faults(pair: FieldMapping, source: SourceTable, target: TargetResourc
         yield _no_field(target, pair.target)
     if attribute and attribute.read_only:
         yield f"Campaign field '{pair.target}' is read-only. Remove the line."
-    if column and attribute:
+    if column and column.type != "boolean" and target.name == PROFILE and pair.target in ATTRIBUTES:
+        yield f"'{pair.target}' is an opt-out, and '{pair.source}' ({column.type}) is no yes/no column. Map another."
+    elif column and attribute:
         bound = BoundField(pair, column, attribute)
         if bound.labelled and attribute.type != "string" and not pair.replacements:
             yield (

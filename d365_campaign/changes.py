@@ -8,6 +8,8 @@ from typing import Literal
 
 import polars as pl
 
+from d365_campaign.opt_out import CampaignWord, DynamicsWord
+
 # The column of a record's key in a page of Campaign records; no Campaign field begins with a stroke.
 RECORD_KEY = "_key"
 Phase = Literal["full", "sweep", "changes"]
@@ -85,13 +87,15 @@ class Change:
 
     *values* maps every mapped Campaign field to its desired value (None is Campaign's empty); it is empty for a
     delete. *changed* names the fields that may be written to a record which is there, or is None where all may; of an
-    update they are those that differ from the mirror.
+    update they are those that differ from the mirror. *opt_outs* is what Dynamics says of them, where they are kept in
+    step.
     """
 
     key: str
     kind: Kind
     values: Mapping[str, object] = field(repr=False)
     changed: Sequence[str] | None = None
+    opt_outs: DynamicsWord | None = None
 
     @property
     def engine_calls(self) -> int:
@@ -125,6 +129,7 @@ class Outcome:
 
     *kind* is what was done in the end: an insert that met its own key becomes an adoption. *identical*: Campaign held
     the desired values already. *reason* holds no field values, *fields* names those it is about, as far as is known.
+    *opt_outs* is what Campaign says of them since, as far as it was read or written.
     """
 
     key: str
@@ -134,6 +139,7 @@ class Outcome:
     identical: bool = False
     reason: str | None = None
     fields: Sequence[str] = ()
+    opt_outs: CampaignWord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,171 +1,23 @@
-"""Configuration: YAML files into frozen models. Every error names the file, the place in it and the remedy.
-
-Secrets never stand in a file; they are references to environment variables: `client_secret: {env: D365_CLIENT_SECRET}`.
-"""
+"""Configuration: YAML files into frozen models. Every error names the file, the place in it and the remedy."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from datetime import date
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import BaseModel, ValidationError
 
 from d365_campaign import guardrails
-from d365_campaign.blackout import BlackoutWindows
 from d365_campaign.errors import ConfigurationError
-from d365_campaign.guardrails import GuardrailSettings
-from d365_campaign.mapping import TableMapping
-
-# Counts up when what a person accepts changes.
-PRIVACY_TEXT = 1
+from d365_campaign.mapping import CONTACT, PROFILE, FieldMapping, TableMapping
+from d365_campaign.opt_out import GLOBAL, OptOutDirection, OptOutPair, OptOuts
+from d365_campaign.settings import PRIVACY_TEXT, OptOutSettings, Section, Settings, StagingSettings
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EnvironmentReference(_Section):
-    """The value stands in this environment variable."""
-
-    env: str = Field(min_length=1, description="Name of the environment variable that holds the value.")
-
-
-def _by_shape(value: object, _: object) -> str | EnvironmentReference:
-    """The kind of value that is meant, so that a fault is told of that kind only."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict | EnvironmentReference):
-        return EnvironmentReference.model_validate(value)
-    raise ValueError("must be text, in quotes where it looks like a number, or {env: NAME}.")
-
-
-Value = Annotated[str | EnvironmentReference, WrapValidator(_by_shape)]
-
-
-class _System(_Section):
-    """What holds for the connection to either system."""
-
-    client_id: Value
-    client_secret: EnvironmentReference = Field(description="Client secret, by environment variable.")
-    read_timeout_seconds: float = Field(default=60, gt=0, description="Longest silence of the server.")
-    total_timeout_seconds: float = Field(default=180, gt=0, description="Longest time for one whole answer.")
-    attempts: int = Field(default=6, ge=1, description="How often one request is tried when it may be repeated.")
-    max_wait_seconds: float = Field(
-        default=120, ge=0, description="Longest sum of waits for one request; a server that asks for more ends the run."
-    )
-
-
-class DynamicsSettings(_System):
-    """The Dynamics 365 environment and the Entra application that reads it."""
-
-    url: Value = Field(description="Environment URL, e.g. https://contoso.api.crm4.dynamics.com")
-    token_url: Value = Field(description="https://login.microsoftonline.com/<tenant>/oauth2/v2.0/token")
-    client_id: Value = Field(description="Application (client) id of the Entra app registration.")
-    page_size: int = Field(default=5000, ge=1, le=5000, description="Records per page; Dataverse serves at most 5,000.")
-
-
-class CampaignSettings(_System):
-    """The Campaign instance and the Adobe OAuth server-to-server credential that writes to it."""
-
-    url: Value = Field(description="https://mc.adobe.io/<instance>")
-    token_url: Value = Field(
-        default="https://ims-na1.adobelogin.com/ims/token/v3", description="Adobe IMS token endpoint."
-    )
-    client_id: Value = Field(description="Client id (API key) of the OAuth server-to-server credential.")
-    scope: str = Field(
-        default="openid,AdobeID,campaign_sdk,additional_info.projectedProductContext,campaign_config_server_general,"
-        "deliverability_service_general",
-        description="Comma-separated scopes of the credential.",
-    )
-    workers: int = Field(default=8, ge=1, le=64, description="Requests under way at once.")
-    max_requests_per_second: float | None = Field(default=None, gt=0, description="Upper bound on the request rate.")
-
-
-class StagingSettings(_Section):
-    """The DuckDB file that holds snapshot, mirror and change set."""
-
-    path: Path = Field(description="Path of the staging file, relative to this file.")
-
-
-class RunSettings(_Section):
-    """How long one run goes on; what is left is taken up by the next one at once."""
-
-    pull_seconds: float = Field(default=60, gt=0, description="Longest time a run reads one table.")
-    write_seconds: float = Field(default=60, gt=0, description="Longest time a run writes one table.")
-    retries: int = Field(default=2, ge=0, description="How often a step is tried again after an error that may pass.")
-    retry_seconds: float = Field(default=5, ge=0, description="Wait before the first of them; it doubles.")
-    start_automatically: bool = Field(
-        default=False, description="Whether the sensor runs from the first start on; otherwise a person switches it on."
-    )
-    batch_size: int = Field(
-        default=200,
-        ge=2,
-        le=5000,
-        description="Changes claimed and not yet settled: what a killed run leaves in doubt.",
-    )
-    reject_attempts: int = Field(
-        default=1, ge=1, description="How often a change that Campaign refuses is sent before it rests."
-    )
-    blackout_windows: BlackoutWindows = Field(
-        default=(), description="When nothing is written to Campaign; changes are read all the same."
-    )
-
-
-class EngineCallSettings(_Section):
-    """What Campaign may be asked to do. No new work is started that would go over a budget."""
-
-    daily_budget: int | None = Field(default=None, ge=0, description="Engine calls per UTC day.")
-    monthly_budget: int | None = Field(default=None, ge=0, description="Engine calls per calendar month.")
-    other_calls: int = Field(
-        default=0, ge=0, description="Engine calls a month by others (landing pages, APIs); they count as spent."
-    )
-    warn_at: float = Field(default=0.8, gt=0, le=1, description="Share of a budget from which a warning is shown.")
-
-
-class Acknowledgement(_Section):
-    """Who accepted a text, and when."""
-
-    by: str = Field(min_length=1, description="Name of the person.")
-    on: date = Field(description="Day, as YYYY-MM-DD.")
-    text: int = Field(description="Version of the text that was accepted; docs/privacy.md tells it.")
-
-
-class PrivacySettings(_Section):
-    """What a person accepted before anything runs."""
-
-    acknowledged: Acknowledgement | None = Field(
-        default=None,
-        description="Privacy requests are made in both systems by you, by the procedure of docs/privacy.md; this "
-        "project makes none.",
-    )
-
-
-class Settings(_Section):
-    """One integration: one Dynamics environment, one Campaign instance, one staging file."""
-
-    environment: str = Field(description="Label shown with every result, e.g. sandbox, stage, production.")
-    environment_file: Path | None = Field(
-        default=None, description="File with NAME=value lines for variables that the environment doesn't set."
-    )
-    ca_bundle: Value | None = Field(
-        default=None, description="Certificate authorities to trust instead of the public ones."
-    )
-    proxy: str | None = Field(default=None, description="HTTPS proxy; the environment's proxy settings are not used.")
-    tables: Path = Field(default=Path("tables"), description="Folder of the table mappings, one YAML file each.")
-    dynamics: DynamicsSettings
-    campaign: CampaignSettings
-    staging: StagingSettings
-    run: RunSettings = RunSettings()
-    engine_calls: EngineCallSettings = EngineCallSettings()
-    guardrails: GuardrailSettings = GuardrailSettings()
-    privacy: PrivacySettings = PrivacySettings()
-
-
-class Configuration(_Section):
+class Configuration(Section):
     """Settings with their table mappings, parents before children.
 
     Relative paths in *settings* are resolved against the settings file.
@@ -173,6 +25,17 @@ class Configuration(_Section):
 
     settings: Settings
     tables: Sequence[TableMapping]
+
+    @property
+    def opt_outs(self) -> OptOuts:
+        """The pairs that are kept in step, wherever they are configured."""
+        chosen = self.settings.opt_outs
+        mapped = [f for table in self.tables if table.source == CONTACT for f in table.opt_outs]
+        pairs: Mapping[OptOutDirection, Sequence[OptOutPair]] = {
+            OptOutDirection.DISABLED: (),
+            OptOutDirection.DYNAMICS_TO_CAMPAIGN: [OptOutPair(source=f.source, target=f.target) for f in mapped],
+        }
+        return OptOuts(chosen.direction, pairs.get(chosen.direction, chosen.pairs), chosen.global_stamps)
 
     def table(self, name: str) -> TableMapping:
         """The mapping of Dynamics table *name*. Raises ConfigurationError with the names there are."""
@@ -200,6 +63,7 @@ def load(path: Path) -> Configuration:
     if settings:
         faults += guardrails.faults(tables, settings.guardrails, complete=len(tables) == len(files))
         faults += _unaccepted(path, settings)
+        faults += [f"{path}, opt_outs: {fault}" for fault in opt_out_faults(settings, tables)]
     if faults or settings is None:
         raise _refusal(faults)
     return Configuration(settings=_resolved(settings, path.parent), tables=guardrails.parents_first(tables))
@@ -368,13 +232,70 @@ def _unaccepted(path: Path, settings: Settings) -> list[str]:
     ]
 
 
+def opt_out_faults(settings: Settings, tables: Sequence[TableMapping]) -> Iterator[str]:
+    """What doesn't fit together in the opt-outs of an integration, each fault with its remedy."""
+    chosen, direction = settings.opt_outs, settings.opt_outs.direction
+    contact = next((table for table in tables if table.source == CONTACT and table.target == PROFILE), None)
+    mapped = contact.opt_outs if contact else []
+    if direction is not OptOutDirection.DISABLED and contact is None:
+        yield "contacts are not mapped to profiles, so there is nobody to opt out. Add contact.yaml, or disable them."
+    if direction is OptOutDirection.DYNAMICS_TO_CAMPAIGN:
+        yield from _dynamics_to_campaign_faults(chosen, contact, mapped)
+    if direction.reads_exports:
+        yield from _export_faults(settings, mapped)
+    for name, pairs in (("column", [p.source for p in chosen.pairs]), ("opt-out", [p.target for p in chosen.pairs])):
+        for twice in [value for value, count in Counter(pairs).items() if count > 1]:
+            yield f"{name} '{twice}' stands in several pairs. Each attribute has one writer; keep one of them."
+    used = {*(p.target for p in chosen.pairs), *(f.target for f in mapped)}
+    if GLOBAL in used and not chosen.global_opt_out_accepted:
+        yield (
+            f"'{GLOBAL}' stops every message to a person, order confirmations included. Review the typology rules in "
+            "Campaign first, and say who did: global_opt_out_accepted: {by: NAME, on: YYYY-MM-DD}. Or map channels."
+        )
+
+
+def _dynamics_to_campaign_faults(
+    chosen: OptOutSettings, contact: TableMapping | None, mapped: Sequence[FieldMapping]
+) -> Iterator[str]:
+    if chosen.pairs:
+        yield "in dynamics_to_campaign, opt-outs are mapped in the fields of contact. Move the pairs there."
+    if contact is not None and not mapped:
+        yield "dynamics_to_campaign has nothing to do: map an opt-out such as blackListEmail in the fields of contact."
+    if contact is not None and len(mapped) == len(contact.fields):
+        yield "contact maps opt-outs only. Map at least one other field, so that there are profiles to write them to."
+    for field in mapped:
+        if field.replacements or not field.apply_updates:
+            yield f"'{field.target}' is an opt-out: it can have neither replacements nor apply_updates: false."
+
+
+def _export_faults(settings: Settings, mapped: Sequence[FieldMapping]) -> Iterator[str]:
+    chosen = settings.opt_outs
+    if not chosen.pairs:
+        yield f"{chosen.direction} has no pairs, and there are none by default. Add which column says what: pairs."
+    for field in mapped:
+        yield (
+            f"'{field.target}' is mapped in the fields of contact. In {chosen.direction} each opt-out has one writer: "
+            "pair it in opt_outs.pairs, and remove it there."
+        )
+    if settings.sftp is None:
+        yield f"{chosen.direction} reads Campaign's daily files from SFTP. Add the section sftp."
+    if chosen.workflow is None:
+        yield (
+            f"{chosen.direction} needs the Campaign workflow that exports opt-outs: ask your Adobe contact to set it "
+            "up, and give its id as workflow."
+        )
+
+
 def _resolved(settings: Settings, folder: Path) -> Settings:
+    sftp = settings.sftp
+    known_hosts = sftp and sftp.known_hosts and (folder / sftp.known_hosts)
     environment_file = settings.environment_file and folder / settings.environment_file
     return settings.model_copy(
         update={
             "environment_file": environment_file,
             "tables": folder / settings.tables,
             "staging": StagingSettings(path=(folder / settings.staging.path).resolve()),
+            "sftp": sftp and sftp.model_copy(update={"known_hosts": known_hosts}),
         }
     )
 

@@ -21,13 +21,24 @@ from assets.flows import INGRESS, is_on, runs_on, status, switch_off, switch_on
 from assets.flows import FlowStatus as FlowStatus
 from assets.ingress import TableKeys, table_assets
 from assets.jobs import SYNC, plan_job, sync_job
+from assets.opt_outs import opt_out_assets, opt_out_keys
 from assets.run_history import ForgottenRuns, forget_in_runs
 from assets.runs import RunReport, run_in_process
 from assets.sensors import dynamics_changes
-from d365_campaign.config import CampaignSettings, Configuration, DynamicsSettings, Settings, Value, load
+from d365_campaign.config import Configuration, load
 from d365_campaign.errors import ConfigurationError, SyncError
+from d365_campaign.mapping import CONTACT
+from d365_campaign.settings import (
+    CampaignSettings,
+    DynamicsSettings,
+    EnvironmentReference,
+    Settings,
+    SftpSettings,
+    Value,
+)
 from resources.campaign import CampaignResource
 from resources.dynamics import DynamicsResource
+from resources.sftp import SftpResource
 from resources.staging import StagingResource
 
 CONFIG_VARIABLE = "D365_CAMPAIGN_CONFIG"
@@ -40,8 +51,11 @@ def build(configuration: Configuration) -> dg.Definitions:
     """Everything Dagster needs for one integration."""
     tables, settings = configuration.tables, configuration.settings
     return dg.Definitions(
-        assets=[asset for table in tables for asset in table_assets(table, tables, settings)],
-        jobs=[sync_job(tables), plan_job(tables), replay_job(tables)],
+        assets=[
+            *opt_out_assets(configuration),
+            *(asset for table in tables for asset in table_assets(table, configuration)),
+        ],
+        jobs=[sync_job(tables, opt_out_keys(configuration)), plan_job(tables), replay_job(tables)],
         sensors=[dynamics_changes(tables, starts_running=_starts_running(settings))],
         resources=resources(settings),
         executor=dg.in_process_executor,
@@ -60,7 +74,22 @@ def resources(settings: Settings) -> dict[str, object]:
             max_requests_per_second=campaign.max_requests_per_second,
         ),
         "staging": StagingResource(path=str(settings.staging.path)),
+        **({"sftp": _sftp(settings.sftp)} if settings.sftp else {}),
     }
+
+
+def _sftp(settings: SftpSettings) -> SftpResource:
+    return SftpResource(
+        host=_value(settings.host),
+        port=str(settings.port) if isinstance(settings.port, int) else _value(settings.port),
+        user=_value(settings.user),
+        private_key=_value(settings.private_key),
+        passphrase=_value(settings.passphrase) if settings.passphrase else None,
+        host_key=_value(settings.host_key) if settings.host_key else None,
+        known_hosts=str(settings.known_hosts) if settings.known_hosts else None,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        read_timeout_seconds=settings.read_timeout_seconds,
+    )
 
 
 def _starts_running(settings: Settings) -> bool:
@@ -141,6 +170,8 @@ def run(job: str, table: str | None = None) -> RunReport:
     integration = configuration()
     tables = integration.tables if table is None else [integration.table(table)]
     selection = [key for each in tables for key in (TableKeys.of(each) if job == SYNC else TableKeys.of(each)[:2])]
+    if job == SYNC and CONTACT in {each.name for each in tables}:
+        selection += opt_out_keys(integration)
     with dg.DagsterInstance.get() as instance:
         return run_in_process(build(integration), job, selection, instance)
 
@@ -231,5 +262,5 @@ def forget(keys: Sequence[str]) -> ForgottenRuns:
         return forget_in_runs(instance, keys)
 
 
-def _value(value: Value) -> str:
+def _value(value: Value | EnvironmentReference) -> str:
     return value if isinstance(value, str) else dg.EnvVar(value.env)

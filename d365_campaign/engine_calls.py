@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from d365_campaign import checks
-from d365_campaign.config import EngineCallSettings
+from d365_campaign.settings import EngineCallSettings
 
 DAY = timedelta(days=1)
 

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from d365_campaign.opt_out import ATTRIBUTES, on_wire
 from d365_campaign.record_filter import LogicalName, RecordFilter, scalar
 
 CampaignName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}$")]
 CampaignField = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}(\.[A-Za-z][A-Za-z0-9_]{0,127})?$")
+    str,
+    StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,127}(\.[A-Za-z][A-Za-z0-9_]{0,127})?$"),
+    AfterValidator(on_wire),
 ]
 
 
@@ -159,6 +162,11 @@ class TableMapping(BaseModel):
         if faults:
             raise ValueError(" ".join(faults))
         return self
+
+    @property
+    def opt_outs(self) -> Sequence[FieldMapping]:
+        """The fields that are opt-outs of a profile."""
+        return [f for f in self.fields if self.target == PROFILE and f.target in ATTRIBUTES]
 
     def identity(self) -> dict[str, str]:
         """What can't change once records were written: both tables and both key columns."""

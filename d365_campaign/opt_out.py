@@ -4,8 +4,8 @@
 `RULES`, and a property test holds the one against the other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -89,6 +89,86 @@ class OptOutPair(BaseModel):
         default=False, description="The column says that a person may be contacted, so yes means no opt-out."
     )
 
+    def opts_out(self, value: object) -> bool:
+        """Whether this value of the column is an opt-out; an empty one is none."""
+        return value is (not self.invert)
+
+    def column_value(self, opted_out: bool) -> bool:
+        """What the column says of an opt-out."""
+        return opted_out is not self.invert
+
+
+@dataclass(frozen=True, slots=True)
+class OptOuts:
+    """How the opt-outs of contacts and profiles are kept in step.
+
+    *global_stamps* are the attributes that may tell when the global opt-out changed, in the order in which they count.
+    """
+
+    direction: OptOutDirection = OptOutDirection.DISABLED
+    pairs: Sequence[OptOutPair] = ()
+    global_stamps: Sequence[str] = ATTRIBUTES[GLOBAL].stamps
+
+    def stamps(self, attribute: str) -> Sequence[str]:
+        """The attributes that may tell when an opt-out changed, in the order in which they count."""
+        return self.global_stamps if attribute == GLOBAL else ATTRIBUTES[attribute].stamps
+
+
+# --- what both systems say --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignWord:
+    """What Campaign says of a profile: each opt-out, when it changed last (None: it doesn't tell), and when the whole
+    profile did. Moments are UTC."""
+
+    values: Mapping[str, bool] = field(repr=False)
+    stamps: Mapping[str, datetime | None] = field(default_factory=dict, repr=False)
+    changed_at: datetime | None = None
+
+    def after(self, written: Mapping[str, bool]) -> "CampaignWord":
+        """The same once *written* has reached it. When that was, only Campaign knows."""
+        return replace(self, values={**self.values, **written})
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicsWord:
+    """What Dynamics says of a contact: each opt-out under its Campaign name, and when anything of the contact changed
+    last (UTC)."""
+
+    values: Mapping[str, bool] = field(repr=False)
+    changed_at: datetime | None = None
+
+
+_TRUE = frozenset({"true", "1"})
+
+
+def read_campaign(record: Mapping[str, object], stamps: Mapping[str, Sequence[str]]) -> CampaignWord:
+    """Campaign's word from a record as its API answers it; *stamps* names, for each opt-out, what tells its time.
+
+    A time that can't be read is as good as none, which never lets a FALSE win.
+    """
+    return CampaignWord(
+        {name: str(record.get(name)).lower() in _TRUE for name in stamps},
+        {name: next(filter(None, (_moment(record.get(s)) for s in told)), None) for name, told in stamps.items()},
+        _moment(record.get(PROFILE_CHANGED)),
+    )
+
+
+def read_dynamics(
+    record: Mapping[str, object], pairs: Sequence[OptOutPair], changed_at: datetime | None
+) -> DynamicsWord:
+    """Dynamics' word from the columns of a contact; one that is empty is no opt-out."""
+    return DynamicsWord({pair.target: pair.opts_out(record.get(pair.source)) for pair in pairs}, changed_at)
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(value))
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
 
 # --- the decision -----------------------------------------------------------------------------------------------------
 
@@ -121,8 +201,8 @@ class Decision:
 class OptOutRule:
     """One line of the decision: where it *applies*, what *campaign* and *dynamics* are to hold.
 
-    *sql* is the same condition over expressions for the parts of a `Standing`. Each side holds its `own` value, the `other` side's,
-    or TRUE (`opt_out`). *words* tell a person why.
+    *sql* is the same condition over expressions for the parts of a `Standing`. Each side holds its `own` value, the
+    `other` side's, or TRUE (`opt_out`). *words* tell a person why.
     """
 
     name: str
@@ -145,7 +225,12 @@ def to_second(moment: datetime) -> datetime:
 
 _NEWER_IN_CAMPAIGN = "coalesce(date_trunc('second', {campaign_at}) > date_trunc('second', {dynamics_at}), false)"
 _AGREE = OptOutRule(
-    "both_agree", lambda s: s.campaign == s.dynamics, "{campaign} = {dynamics}", "own", "own", "both systems say the same"
+    "both_agree",
+    lambda s: s.campaign == s.dynamics,
+    "{campaign} = {dynamics}",
+    "own",
+    "own",
+    "both systems say the same",
 )
 # "Best practices and limitations", Opt-out. A time that is missing never lets a FALSE win.
 RULES: Mapping[OptOutDirection, Sequence[OptOutRule]] = {
@@ -207,6 +292,22 @@ def decide(direction: OptOutDirection, standing: Standing) -> Decision:
         dynamics={"own": standing.dynamics, "other": standing.campaign, "opt_out": True}[rule.dynamics],
         rule=rule.name,
     )
+
+
+def standings(
+    pairs: Sequence[OptOutPair], campaign: CampaignWord, dynamics: DynamicsWord, news: Collection[str] | None = None
+) -> Mapping[str, Standing]:
+    """Both words side by side, by Campaign's name of the opt-out. *news* names those that count as such; None: all."""
+    return {
+        pair.target: Standing(
+            campaign.values.get(pair.target, False),
+            campaign.stamps.get(pair.target),
+            dynamics.values[pair.target],
+            dynamics.changed_at,
+            news is None or pair.target in news,
+        )
+        for pair in pairs
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def integration(
     credentials = sandbox.endpoints["credentials"]
     monkeypatch.setenv("D365_CLIENT_SECRET", credentials["dataverse"]["client_secret"])
     monkeypatch.setenv("CAMPAIGN_CLIENT_SECRET", credentials["campaign"]["client_secret"])
+    monkeypatch.setenv("CAMPAIGN_SFTP_KEY", sandbox.endpoints["sftp"]["private_key_file"])
     return Integration(sandbox, instance, tmp_path / "staging.duckdb")
 
 

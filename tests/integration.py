@@ -9,11 +9,13 @@ import duckdb
 
 from assets.ingress import TableKeys
 from assets.jobs import PLAN, SYNC
+from assets.opt_outs import opt_out_keys
 from assets.runs import RunReport, run_in_process
 from d365_campaign import definitions
-from d365_campaign.config import Configuration, Settings
+from d365_campaign.config import Configuration
 from d365_campaign.mapping import TableMapping
 from d365_campaign.sandbox import Sandbox
+from d365_campaign.settings import Settings
 from tests.mappings import contact_mapping
 
 
@@ -22,7 +24,7 @@ class Integration:
 
     def __init__(self, sandbox: Sandbox, instance: dg.DagsterInstance, staging: Path) -> None:
         endpoints, credentials = sandbox.endpoints, sandbox.endpoints["credentials"]
-        self.instance = instance
+        self.sandbox, self.instance = sandbox, instance
         self.tables: Sequence[TableMapping] = [contact_mapping()]
         self.staging = staging
         self.settings: dict[str, Any] = {
@@ -52,13 +54,17 @@ class Integration:
         self.settings[section] = self.settings.get(section, {}) | values
 
     @property
+    def configuration(self) -> Configuration:
+        return Configuration(settings=Settings.model_validate(self.settings), tables=self.tables)
+
+    @property
     def definitions(self) -> dg.Definitions:
-        settings = Settings.model_validate(self.settings)
-        return definitions.build(Configuration(settings=settings, tables=self.tables))
+        return definitions.build(self.configuration)
 
     def run(self, job: str, only: Sequence[str] = ()) -> RunReport:
         tables = [table for table in self.tables if not only or table.name in only]
         keys = [key for table in tables for key in TableKeys.of(table)[: 3 if job == SYNC else 2]]
+        keys += opt_out_keys(self.configuration) if job == SYNC and "contact" in [t.name for t in tables] else []
         return run_in_process(self.definitions, job, keys, self.instance)
 
     def sync(self, table: str | None = None) -> Mapping[str, Any]:
@@ -73,6 +79,25 @@ class Integration:
         report = self.run(PLAN)
         assert report.success, report.errors
         return report.materialized[f"change_set/{self.tables[0].name}"]
+
+    def keep_opt_outs(self, direction: str, pairs: Mapping[str, str] | None = None, **opt_outs: Any) -> None:
+        """Keep opt-outs in step; *pairs* leads from the contact's columns to Campaign's opt-outs."""
+        sftp = self.sandbox.endpoints["sftp"]
+        self.settings["sftp"] = {
+            "host": sftp["host"],
+            "port": sftp["port"],
+            "user": sftp["user"],
+            "private_key": {"env": "CAMPAIGN_SFTP_KEY"},
+            "host_key": sftp["host_key"],
+        }
+        self.settings["opt_outs"] = {
+            "direction": direction,
+            "workflow": "d365OptOutExport",
+            "global_opt_out_accepted": {"by": "Jane Doe", "on": "2026-01-01"},
+            "pairs": [{"source": s, "target": t} for s, t in (pairs or {}).items()],
+            "exports": {"stable_seconds": 0},
+            **opt_outs,
+        }
 
     def change_staging(self, statement: str) -> None:
         """Change the staging file beside every rule, for what a test can't wait for."""

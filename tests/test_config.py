@@ -6,9 +6,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from d365_campaign.config import Configuration, Settings, json_schema, load, read_yaml, render_json_schema
+from d365_campaign.config import Configuration, json_schema, load, read_yaml, render_json_schema
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import TableMapping
+from d365_campaign.settings import Settings
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -610,7 +611,7 @@ def test_every_key_is_described_for_editors() -> None:
     bare = [
         f"{name}.{key}"
         for name, definition in definitions.items()
-        for key, about in definition["properties"].items()
+        for key, about in definition.get("properties", {}).items()
         if "description" not in about and "$ref" not in about
     ]
     assert bare == []

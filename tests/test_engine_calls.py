@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from d365_campaign.config import EngineCallSettings
 from d365_campaign.engine_calls import MonthOfCalls, Outlook, month_after, month_of, outlook
+from d365_campaign.settings import EngineCallSettings
 
 APRIL = date(2026, 4, 1)
 

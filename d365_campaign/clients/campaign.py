@@ -25,7 +25,7 @@ from d365_campaign.clients.http import Answer, ApiSession, Tokens
 from d365_campaign.clients.json_columns import items, read_object
 from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
 from d365_campaign.clients.wire import WireSettings
-from d365_campaign.errors import ConfigurationError, RecordRejected, RetriableError
+from d365_campaign.errors import ConfigurationError, RecordRejected, RetriableError, SyncError
 from d365_campaign.schemas import TargetResource
 
 EXTENDED, CUSTOM, BUILT_IN = "profileAndServicesExt", "customResources", "profileAndServices"
@@ -86,6 +86,27 @@ class CampaignClient:
             f"metadata of {PROFILE}",
             lambda answer: _accepted(answer).clock_skew_seconds(),
         )
+
+    def workflow_state(self, workflow: str) -> str | None:
+        """What a workflow does, such as `started`, `stopped` or `paused`; None where Campaign doesn't tell.
+
+        "Controlling a workflow" documents the address and no state. Raises ConfigurationError when there is no such
+        workflow.
+        """
+        subject = f"workflow {workflow}"
+        return self._session.get(_workflow(workflow), subject, lambda answer: _state(answer, workflow))
+
+    def start_workflow(self, workflow: str) -> None:
+        """Ask Campaign to start a workflow; it does so in its own time ("Controlling a workflow")."""
+        answer = self._session.send(
+            "POST",
+            f"{_workflow(workflow)}/commands",
+            f"workflow {workflow}",
+            json_body={"method": "start"},
+            repeatable=True,
+        )
+        if answer.status >= 300:
+            raise _unknown_workflow(answer, workflow)
 
     def target(self, resource: TargetResource, key_field: str) -> "CampaignTarget":
         """The records of *resource*, known by the value of *key_field*."""
@@ -201,6 +222,25 @@ def _json_object(answer: Answer) -> Mapping[str, Any]:
 
 def _metadata(endpoint: str, resource: str) -> str:
     return f"{endpoint}/resourceType/{quote(resource, safe='')}"
+
+
+def _workflow(workflow: str) -> str:
+    return f"workflow/execution/{quote(workflow, safe='')}"
+
+
+def _state(answer: Answer, workflow: str) -> str | None:
+    if answer.status >= 300:
+        raise _unknown_workflow(answer, workflow)
+    state = _json_object(answer).get("state")
+    return str(state).lower() if state else None
+
+
+def _unknown_workflow(answer: Answer, workflow: str) -> SyncError:
+    if answer.status == 404:
+        return ConfigurationError(
+            f"Campaign has no workflow '{workflow}'. Check opt_outs.workflow; your Adobe contact sets the workflow up."
+        )
+    return unreadable(answer, f"workflow {workflow}")
 
 
 def _accepted(answer: Answer) -> Answer:

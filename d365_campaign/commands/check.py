@@ -18,17 +18,11 @@ from d365_campaign.clients.dataverse import DataverseClient
 from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
 from d365_campaign.clients.tokens import ClientCredentials, TokenSource
 from d365_campaign.clients.wire import WireSettings
-from d365_campaign.config import (
-    CampaignSettings,
-    Configuration,
-    DynamicsSettings,
-    EnvironmentReference,
-    Settings,
-    Value,
-)
+from d365_campaign.config import Configuration
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.flows.findings import Finding, Judgement
 from d365_campaign.flows.preflight import THREADS, preflight, refused_configuration
+from d365_campaign.settings import CampaignSettings, DynamicsSettings, EnvironmentReference, Settings, Value
 
 # A person waits for the page, so a system that doesn't answer is given up sooner than in a run.
 PATIENCE = RetryPolicy(attempts=2, max_wait_seconds=5, longest_wait_seconds=2)

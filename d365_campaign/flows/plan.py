@@ -25,11 +25,7 @@ def plan(
     adopted, and costs nothing where it is in step; all others are left alone. Each page is taken from the *allowance*
     before it is asked for. Raises ConfigurationError when that is spent first, or a key stands in Campaign twice.
     """
-    scanned = scan_calls = 0
-    if not store.scanned:
-        pages = target.records([f.target.name for f in store.table.fields])
-        scanned, scan_calls = store.note_existing(_affordable(pages, allowance or Allowance(), store.table.target.name))
-        log.info("%s: Campaign holds %d records with a key before the first write", store.table.name, scanned)
+    scanned, scan_calls = scan(store, target, allowance)
     summary = store.plan(everything=everything)
     return Plan(
         summary,
@@ -40,6 +36,19 @@ def plan(
         scanned,
         scan_calls,
     )
+
+
+def scan(store: TableStore, target: RecordTarget, allowance: Allowance | None = None) -> tuple[int, int]:
+    """List what Campaign holds, unless it is known: how many records there are, and the calls it took.
+
+    Raises ConfigurationError when the *allowance* is spent first, or a key stands in Campaign twice.
+    """
+    if store.scanned:
+        return 0, 0
+    pages = target.records(store.scanned_fields)
+    scanned, calls = store.note_existing(_affordable(pages, allowance or Allowance(), store.table.target.name))
+    log.info("%s: Campaign holds %d records with a key before the first write", store.table.name, scanned)
+    return scanned, calls
 
 
 def _affordable(pages: Iterator[pl.DataFrame], allowance: Allowance, resource: str) -> Iterator[pl.DataFrame]:

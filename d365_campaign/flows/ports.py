@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import polars as pl
 
-from d365_campaign.changes import ChangePage, FoundRecord
+from d365_campaign.changes import ChangePage, FoundRecord, RowOutcome, RowUpdate
+from d365_campaign.opt_out_files import RemoteFile
 from d365_campaign.schemas import SourceColumn, SourceTable
 
 
@@ -56,4 +57,58 @@ class RecordTarget(Protocol):
         A page has the column `_key` and one for each of *fields* (dotted names), all text as JSON writes the value
         (`true`, `12.5`); what is empty is null.
         """
+        ...
+
+
+class RowTarget(Protocol):
+    """Dynamics: records of one table, read one at a time and written one version at a time."""
+
+    def read(self, key: str) -> Mapping[str, object] | None:
+        """The record by column name, values as JSON has them; None when there is none.
+
+        `versionnumber` is the version to decide on.
+        """
+        ...
+
+    def update(self, updates: Sequence[RowUpdate]) -> Iterator[RowOutcome]:
+        """Write, and tell one outcome for every update, in any order. No two may be of one record.
+
+        Raises ConfigurationError after all outcomes that are known; an update without one was not written then.
+        Whoever stops listening doesn't learn what became of the requests under way.
+        """
+        ...
+
+
+class FileArea(Protocol):
+    """The SFTP area of the Campaign instance, over one connection."""
+
+    @property
+    def hostile_names(self) -> Sequence[str]:
+        """Names met in listings that no harmless file has; they are never used in a path."""
+        ...
+
+    def files(self, folder: str) -> Sequence[RemoteFile]:
+        """The regular files of a folder. Raises ConfigurationError when the folder is missing."""
+        ...
+
+    def has_folder(self, folder: str) -> bool: ...
+
+    def download(self, folder: str, name: str, into: BinaryIO) -> None:
+        """Write the file's content to *into*. Raises RetriableError when it ends too early."""
+        ...
+
+    def upload(self, folder: str, name: str, content: bytes) -> None:
+        """Write a file that is never seen half-written under its name."""
+        ...
+
+    def move(self, folder: str, name: str, to: str) -> None:
+        """Move a file to another folder, which is made when missing; an older one of that name there is replaced."""
+        ...
+
+    def delete(self, folder: str, name: str) -> None:
+        """Delete a file, if it is there."""
+        ...
+
+    def used_bytes(self, folder: str = ".") -> int:
+        """The size of all files below a folder."""
         ...

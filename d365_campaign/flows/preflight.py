@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 from d365_campaign import checks
-from d365_campaign.config import Configuration, EngineCallSettings, PrivacySettings
+from d365_campaign.config import Configuration
 from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
 from d365_campaign.flows.findings import Finding, fine, in_two, tried, warning, wrong
 from d365_campaign.flows.preflight_privacy import personal_data
 from d365_campaign.flows.preflight_table import CampaignResources, DynamicsTables, Systems, TableLook, look_at
+from d365_campaign.settings import EngineCallSettings, PrivacySettings
 from d365_campaign.store.outside import SavedTable, place_of, saved_tables
 
 CONFIGURATION, DYNAMICS, CAMPAIGN = "Configuration", "Dynamics", "Campaign"

@@ -4,6 +4,7 @@ What the outcome of a write is that got no answer is settled by reading the reco
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from d365_campaign.binding import BoundMapping
 from d365_campaign.changes import Change, FoundRecord, Kind, Outcome, Result
@@ -11,6 +12,7 @@ from d365_campaign.errors import RecordHidden, RecordRejected, SyncError, Unknow
 from d365_campaign.field_types import same_in_campaign, to_wire
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.ports import RecordTarget
+from d365_campaign.opt_out import CampaignWord, decide, read_campaign, standings
 
 
 class AllowanceSpent(SyncError):
@@ -40,12 +42,12 @@ class Writer:
     def _outcome(self, change: Change, attempt: "_Attempt") -> tuple[Outcome, SyncError | None]:
         try:
             kind, identical = attempt.run()
-            return Outcome(change.key, kind, Result.DONE, attempt.calls, identical), None
+            return Outcome(change.key, kind, Result.DONE, attempt.calls, identical, opt_outs=attempt.opt_outs), None
         except (RecordRejected, RecordHidden) as refusal:
             result = Result.REFUSED if isinstance(refusal, RecordRejected) else Result.DEFERRED
             fields = refusal.fields if isinstance(refusal, RecordRejected) else ()
             outcome = Outcome(change.key, change.kind, result, attempt.calls, reason=str(refusal), fields=fields)
-            return outcome, None
+            return replace(outcome, opt_outs=attempt.opt_outs), None
         except UnknownOutcome as doubt:
             return Outcome(change.key, change.kind, Result.UNKNOWN, attempt.calls, reason=str(doubt)), None
         except SyncError as error:
@@ -64,6 +66,8 @@ class _Attempt:
         self._allowance = allowance
         self.calls = 0
         self.sent_without_answer = False
+        # What Campaign says of opt-outs, once it was read or written.
+        self.opt_outs: CampaignWord | None = None
 
     def run(self) -> tuple[Kind, bool]:
         """Do it. Returns what was done in the end, and whether Campaign held the desired values already."""
@@ -131,7 +135,9 @@ class _Attempt:
         }
         try:
             self._count_call()
-            self._target.create(self._change.key, {**self._table.mapping.on_create, **values})
+            opt_outs = self._opt_outs(CampaignWord({}))
+            self._target.create(self._change.key, {**self._table.mapping.on_create, **values, **opt_outs})
+            self._know(CampaignWord(opt_outs))
         except UnknownOutcome:
             found = self._read_back()
             if found is None:
@@ -140,17 +146,41 @@ class _Attempt:
 
     def _patch(self, found: FoundRecord) -> bool:
         """Write what differs from *found*; True when nothing does."""
-        differing = self._differing(found)
+        differing = self._to_write(found)
         if not differing:
             return True
         try:
             self._count_call()
-            self._target.update(self._change.key, found, self._wire(differing))
+            self._target.update(self._change.key, found, differing)
         except UnknownOutcome:
             again = self._read_back()
-            if again is None or self._differing(again):
+            if again is None or self._to_write(again):
                 raise
+        if self.opt_outs:
+            self._know(self.opt_outs.after(self._opt_outs(self.opt_outs)))
         return False
+
+    def _to_write(self, found: FoundRecord) -> dict[str, object]:
+        opt_outs = self._opt_outs(self.opt_outs) if self.opt_outs else {}
+        return {**self._wire(self._differing(found)), **opt_outs}
+
+    def _opt_outs(self, campaign: CampaignWord) -> dict[str, bool]:
+        """The opt-outs to write where Campaign says *campaign*; of a record that isn't there yet, it says FALSE.
+
+        So no FALSE is sent with an insert: its fresh time could later outrank an opt-out in Dynamics.
+        """
+        kept = self._table.opt_outs
+        if kept is None or self._change.opt_outs is None:
+            return {}
+        return {
+            name: decided.campaign
+            for name, standing in standings(kept.pairs, campaign, self._change.opt_outs).items()
+            if (decided := decide(kept.direction, standing)).campaign is not standing.campaign
+        }
+
+    def _know(self, word: CampaignWord) -> None:
+        if self._table.opt_outs is not None:
+            self.opt_outs = word
 
     def _differing(self, found: FoundRecord) -> Mapping[str, object]:
         """The values to write over a record that is there; what is withheld from later updates is left as it is."""
@@ -173,7 +203,10 @@ class _Attempt:
 
     def _read(self) -> FoundRecord | None:
         self._count_call()
-        return self._target.read(self._change.key)
+        found = self._target.read(self._change.key)
+        if found is not None and self._table.opt_outs is not None:
+            self._know(read_campaign(found.values, self._table.opt_outs.stamps))
+        return found
 
     def _read_back(self) -> FoundRecord | None:
         self.sent_without_answer = True

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ import duckdb
 
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import PROFILE, TableMapping
+from d365_campaign.store.transaction import transaction
 from d365_campaign.store.values import quote
 
 PRIVACY = (
@@ -143,7 +143,7 @@ class Privacy:
         key = as_sent(key)
         records = self.records_of(key)
         keys = sorted({key, *(each for found in records.values() for each in found)})
-        with self._transaction():
+        with transaction(self._connection):
             for relation in self._relations():
                 self._remove(relation, keys)
             for relation in [r for r in self._relations() if r.name in _RECORDS]:
@@ -211,16 +211,6 @@ class Privacy:
 
     def _run(self, statement: str, parameters: object = None) -> None:
         self._connection.execute(statement, parameters)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("begin")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("rollback")
-            raise
-        self._connection.execute("commit")
 
 
 def _now() -> datetime:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,10 +25,15 @@ from d365_campaign.changes import (
     Result,
 )
 from d365_campaign.errors import ConfigurationError
+from d365_campaign.mapping import PROFILE
+from d365_campaign.opt_out_files import ExportSettings
 from d365_campaign.store import sql, sql_apply, sql_plan, sql_waiting
 from d365_campaign.store.desk import TableDesk
+from d365_campaign.store.exports import ExportStore
 from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.opt_outs import OptOutStore, switched_off
 from d365_campaign.store.privacy import forgotten, remember_links
+from d365_campaign.store.transaction import registered, transaction
 from d365_campaign.store.values import quote
 
 STATE = (
@@ -66,6 +71,7 @@ class TableStore:
         self._connection = connection
         self._ledger = ledger
         self.table = table
+        self.opt_outs = OptOutStore(connection, ledger, table, table.opt_outs) if table.opt_outs else None
         with self._transaction():
             self._prepare()
 
@@ -85,8 +91,13 @@ class TableStore:
 
     @property
     def scanned(self) -> bool:
-        """Whether it is known what Campaign held before the first write."""
-        return bool(self._state("scanned"))
+        """Whether it is known what Campaign held before the first write, and said of opt-outs when they began."""
+        return bool(self._state("scanned")) and (self.opt_outs is None or self.opt_outs.baseline)
+
+    @property
+    def scanned_fields(self) -> Sequence[str]:
+        """What is to be read of every record that Campaign holds."""
+        return [*(f.target.name for f in self.table.fields), *(self.opt_outs.bound.attributes if self.opt_outs else ())]
 
     @property
     def planned(self) -> bool:
@@ -118,6 +129,11 @@ class TableStore:
     def sample_keys(self, limit: int) -> dict[str, list[str]]:
         """Kind of change to up to *limit* keys."""
         return dict(self._rows(sql_apply.sample_keys(self.table), {"limit": limit}))
+
+    def exports(self, settings: ExportSettings) -> ExportStore:
+        """The way in for daily opt-out files. There is one where opt-outs are kept in step."""
+        assert self.opt_outs is not None, f"{self.table.name} has no opt-outs"
+        return ExportStore(self._connection, self.table, self.opt_outs, settings)
 
     @property
     def desk(self) -> TableDesk:
@@ -196,6 +212,8 @@ class TableStore:
             self._insert(then.generation)
             self._run(f"delete from {snapshot} where {key} in (select key from touched_now where removed)")
             self._run(f"insert into {self._relation('touched')} select key, removed from touched_now")
+            if self.opt_outs:
+                self.opt_outs.touch("select key from touched_now")
             if completes:
                 self._drop_records_not_met(then.generation)
                 self._set("compare_everything", True)
@@ -273,12 +291,16 @@ class TableStore:
             # Its call counts even where the scan ends here, and is begun anew by the next run.
             with self._registered(found=found), self._transaction():
                 self._run(sql.insert_existing(self.table))
+                if self.opt_outs:
+                    self.opt_outs.note_baseline()
                 self._ledger.book(self.table.name, {"scan": (1, 1)})
         with self._transaction():
             self._refuse_repeated_existing()
             for statement in sql_plan.refresh_mirror(self.table):
                 self._run(statement)
             self._set("scanned", True)
+            if self.opt_outs:
+                self.opt_outs.end_baseline()
             self._set("compare_everything", True)
         return int(self._rows(f"select count(*) from {self._relation('existing')}")[0][0]), calls
 
@@ -391,8 +413,15 @@ class TableStore:
         self._run(choose)
         self._run(note)
         names = [f.target.name for f in self.table.fields]
+        words = self.opt_outs.dynamics_words("select key from chosen") if self.opt_outs else {}
         return [
-            Change(key, Kind(kind), {} if kind == Kind.DELETE else dict(zip(names, values, strict=True)), changed)
+            Change(
+                key,
+                Kind(kind),
+                {} if kind == Kind.DELETE else dict(zip(names, values, strict=True)),
+                changed,
+                words.get(key),
+            )
             for key, kind, changed, *values in self._rows(sql_apply.CHOSEN)
         ]
 
@@ -422,6 +451,10 @@ class TableStore:
             self._book_calls()
             for statement in sql_apply.settle(self.table):
                 self._run(statement)
+            if self.opt_outs:
+                self.opt_outs.note_seen({o.key: o.opt_outs for o in outcomes if o.opt_outs})
+                deleted = [o.key for o in outcomes if o.kind is Kind.DELETE and o.result is Result.DONE]
+                self.opt_outs.forget_profiles(deleted)
             if turned_down:
                 refuse, *keep = sql_waiting.book_rejects(self.table)
                 self._run(refuse, {"max_attempts": max_attempts})
@@ -467,6 +500,10 @@ class TableStore:
         fresh = [self._fit_columns("mirror", held | sql.WRITTEN | sql.HASHED), self._fit_columns("existing", held)]
         if any(fresh) and (self._any("mirror") or self._any("existing")):
             self._set("scanned", False)  # what Campaign holds in a field that is mapped from now on, is to be read
+        if self.opt_outs:
+            self.opt_outs.prepare()
+        elif self.table.mapping.target == PROFILE:
+            switched_off(self._connection)
         self._run(sql.create_desired(self.table))
         if self._state("fingerprint") != self.table.fingerprint():
             self._set("fingerprint", self.table.fingerprint())
@@ -542,24 +579,8 @@ class TableStore:
     def _run(self, statement: str, parameters: object = None) -> None:
         self._connection.execute(statement, parameters)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("begin")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("rollback")
-            raise
-        self._connection.execute("commit")
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._connection)
 
-    @contextmanager
-    def _registered(self, **frames: pl.DataFrame) -> Iterator[None]:
-        for name, frame in frames.items():
-            self._connection.register(name, frame)
-        try:
-            yield
-        finally:
-            # In a transaction that failed it can't be done, and needn't: the roll-back does it.
-            with suppress(duckdb.TransactionException):
-                for name in frames:
-                    self._connection.unregister(name)
+    def _registered(self, **frames: pl.DataFrame) -> AbstractContextManager[None]:
+        return registered(self._connection, **frames)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from d365_campaign.config import Acknowledgement, Configuration, PrivacySettings, Settings
+from d365_campaign.config import Configuration
 from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
 from d365_campaign.flows.findings import Finding, in_two
 from d365_campaign.flows.preflight import preflight, refused_configuration
 from d365_campaign.mapping import TableMapping
 from d365_campaign.schemas import ResourceLink, SourceTable, TargetResource
+from d365_campaign.settings import Acknowledgement, PrivacySettings, Settings
 from d365_campaign.store.staging import open_staging
 from tests.builders import answer, bound, contact, filled, mapping, source_table, target_resource
 from tests.stand_ins import Campaign

@@ -1,0 +1,270 @@
+"""The opt-outs of all people in the staging file: both systems' words, what is open between them, what was decided."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from d365_campaign.binding import MODIFIED_ON, VERSION, BoundMapping, BoundOptOuts
+from d365_campaign.opt_out import ATTRIBUTES, CampaignWord, Decision, DynamicsWord, Standing
+from d365_campaign.opt_out_changes import LedgerEntry, OpenOptOuts, OptOutSummary, Side, Written
+from d365_campaign.store import sql_opt_outs as sql
+from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.transaction import registered, transaction
+from d365_campaign.store.values import quote
+
+OPERATION = "opt_out"
+# At most: the profile is read, written, and read back where a write got no answer.
+MOST_CALLS = 3
+_TYPES: Mapping[str, pl.DataType] = {
+    "varchar": pl.String(),
+    "boolean": pl.Boolean(),
+    "timestamp": pl.Datetime("us"),
+}
+_WANTED: Mapping[Side, str] = {"campaign": "to_campaign or in_doubt", "dynamics": "to_dynamics and not in_doubt"}
+
+
+class OptOutStore:
+    """The opt-outs' part of the staging file. Each public method is one transaction or reads only, if it doesn't say
+    that it belongs to the caller's."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, ledger: Ledger, table: BoundMapping, opt_outs: BoundOptOuts
+    ) -> None:
+        self._connection, self._ledger, self._table = connection, ledger, table
+        self.bound = opt_outs
+
+    def prepare(self) -> None:
+        """Make the relations, and take note of changed settings. Belongs to the caller's transaction."""
+        for statement in sql.create_relations():
+            self._run(statement)
+        known = self._rows(f"select fingerprint, direction, baseline, since from {sql.relation('setting')}")
+        fingerprint, direction, baseline, since = known[0] if known else (None, None, False, None)
+        if direction != self.bound.direction:
+            baseline, since = False, datetime.now(UTC).replace(tzinfo=None)
+            self._run(sql.news_is_what_opts_out())
+        if fingerprint != self.bound.fingerprint():
+            self._run(f"delete from {sql.relation('setting')}")
+            setting = [None, self.bound.direction.value, baseline, since]
+            self._run(f"insert into {sql.relation('setting')} values ($1, $2, $3, $4)", setting)
+
+    # --- what Campaign says ---------------------------------------------------------------------------------------
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is known what Campaign said of everybody when opt-outs were switched on."""
+        return bool(self._rows(f"select baseline from {sql.relation('setting')}")[0][0])
+
+    def note_baseline(self) -> None:
+        """Take in the frame `found`: profiles as a scan brings them, all text. Belongs to the caller's transaction."""
+        self._run(f"create or replace temp table seen as {sql.seen_in_scan(self.bound)}")
+        for statement in sql.merge_seen(live=False, baseline=True):
+            self._run(statement)
+
+    def end_baseline(self) -> None:
+        """The scan is through. Belongs to the caller's transaction."""
+        self._run(f"update {sql.relation('setting')} set baseline = true")
+
+    def note_seen(self, seen: Mapping[str, CampaignWord], in_doubt: Sequence[str] = ()) -> None:
+        """Take in what was read live, by key. Belongs to the caller's transaction."""
+        if not seen:
+            return
+        rows = [_seen_row(key, word, key in in_doubt) for key, word in seen.items()]
+        frame = pl.DataFrame(rows, schema={name: _TYPES[kind] for name, kind in sql.SEEN.items()}, orient="row")
+        with registered(self._connection, live=frame):
+            self._run("create or replace temp table seen as select * from live")
+        for statement in sql.merge_seen(live=True):
+            self._run(statement)
+
+    def forget_profiles(self, keys: Sequence[str]) -> None:
+        """There are no such profiles any more. Belongs to the caller's transaction."""
+        for name in ("campaign", "open"):
+            self._run(f"delete from {sql.relation(name)} where key = any($1)", [list(keys)])
+
+    def touch(self, keys: str) -> None:
+        """Dynamics said something of these people (a query). Belongs to the caller's transaction."""
+        self._run(f"insert into {sql.relation('touched')} {keys}")
+
+    def dynamics_words(self, keys: str) -> Mapping[str, DynamicsWord]:
+        """What Dynamics says of these people (a query), by key."""
+        names = [pair.target for pair in self.bound.pairs]
+        return {
+            key: DynamicsWord(dict(zip(names, values, strict=True)), _utc(modified))
+            for key, modified, *values in self._rows(sql.dynamics_words(self._table, self.bound, keys))
+        }
+
+    # --- what is open ---------------------------------------------------------------------------------------------
+
+    def compare(self, *, everything: bool = False) -> OptOutSummary:
+        """Decide every opt-out about which either system said something since the last time; safe to repeat.
+
+        After changed settings, or with *everything*, all people are compared.
+        """
+        known = self._rows(f"select fingerprint from {sql.relation('setting')}")[0][0]
+        with transaction(self._connection):
+            self._compare(everything=everything or known != self.bound.fingerprint())
+            self._run(f"update {sql.relation('setting')} set fingerprint = $1", [self.bound.fingerprint()])
+        return self.summary()
+
+    def _compare(self, *, everything: bool = False) -> None:
+        for statement in sql.compare(self._table, self.bound, everything=everything):
+            self._run(statement)
+
+    def summary(self) -> OptOutSummary:
+        """What is open."""
+        return OptOutSummary(*self._rows(sql.summary())[0])
+
+    def begin(self) -> None:
+        """Forget what an earlier run tried, and count the calls of one that never told what it spent."""
+        with transaction(self._connection):
+            self._run("create or replace temp table opt_outs_tried (key varchar)")
+            reserved = self._rows(f"select coalesce(sum(reserved), 0)::bigint from {sql.relation('in_flight')}")[0][0]
+            self._ledger.book(self._table.name, {"unsettled": (reserved, reserved)})
+            self._run(f"truncate {sql.relation('in_flight')}")
+
+    def take(self, side: Side, limit: int) -> Sequence[OpenOptOuts]:
+        """Up to *limit* people to whose record on this side something is to be written, each once since `begin`.
+
+        Their engine calls are reserved: at most `MOST_CALLS` each.
+        """
+        rows = self._rows(sql.take_open(self._table, self.bound, _WANTED[side]), {"limit": limit})
+        taken = [self._open(*row) for row in rows]
+        with (
+            transaction(self._connection),
+            registered(
+                self._connection, taken=pl.DataFrame({"key": [o.key for o in taken]}, schema={"key": pl.String})
+            ),
+        ):
+            self._run("insert into opt_outs_tried select key from taken")
+            self._run(f"insert into {sql.relation('in_flight')} select key, {MOST_CALLS} from taken")
+        return taken
+
+    def _open(
+        self, key: str, version: int, modified: datetime | None, changed: datetime | None, *parts: Any
+    ) -> OpenOptOuts:
+        names = [pair.target for pair in self.bound.pairs]
+        dynamics, campaign, stamps, news = (dict(zip(names, parts[at::4], strict=True)) for at in range(4))
+        return OpenOptOuts(
+            key,
+            version,
+            CampaignWord(campaign, {name: _utc(stamp) for name, stamp in stamps.items()}, _utc(changed)),
+            DynamicsWord(dynamics, _utc(modified)),
+            frozenset(name for name, new in news.items() if new),
+        )
+
+    def settle(self, results: Sequence[Written]) -> None:
+        """Book what became of people that were taken, and compare them anew."""
+        with transaction(self._connection):
+            self.note_seen({r.key: r.seen for r in results if r.seen}, [r.key for r in results if r.unknown])
+            self.forget_profiles([r.key for r in results if r.gone])
+            self._note_rows({r.key: r.row for r in results if r.row is not None})
+            self._acted_on(results)
+            self._book(results)
+            touched = pl.DataFrame({"key": [r.key for r in results]}, schema={"key": pl.String})
+            with registered(self._connection, settled_keys=touched):
+                self.touch("select key from settled_keys")
+                self._run(f"delete from {sql.relation('in_flight')} where key in (select key from settled_keys)")
+            self._compare()
+
+    def _note_rows(self, rows: Mapping[str, Mapping[str, object]]) -> None:
+        """Dynamics' word as it is now, for contacts that were read or written by themselves."""
+        types = {**dict.fromkeys((pair.source for pair in self.bound.pairs), pl.Boolean), VERSION: pl.Int64}
+        types[MODIFIED_ON] = pl.String
+        held = [(key, *(row.get(column) for column in types)) for key, row in rows.items()]
+        if held:
+            frame = pl.DataFrame(held, schema={"key": pl.String, **types}, orient="row")
+            with registered(self._connection, rows=frame):
+                self._run(sql.update_snapshot(self._table, self.bound.pairs))
+
+    def _acted_on(self, results: Sequence[Written]) -> None:
+        """What was written to Dynamics because of Campaign's word is news no longer."""
+        for pair in self.bound.pairs:
+            keys = [
+                r.key for r in results for d in r.decided if (d.attribute, d.written_to) == (pair.target, "dynamics")
+            ]
+            if keys:
+                news = quote(pair.target + sql.NEWS)
+                self._run(f"update {sql.relation('campaign')} set {news} = false where key = any($1)", [keys])
+
+    def _book(self, results: Sequence[Written]) -> None:
+        calls = sum(result.engine_calls for result in results)
+        self._ledger.book(self._table.name, {OPERATION: (calls, calls)})
+        sources = {pair.target: pair.source for pair in self.bound.pairs}
+        now = datetime.now(UTC).replace(tzinfo=None)
+        rows = [
+            (
+                result.key, d.attribute, sources[d.attribute], self.bound.direction.value,
+                d.standing.campaign, _naive(d.standing.campaign_at),
+                d.standing.dynamics, _naive(d.standing.dynamics_at),
+                d.decision.campaign, d.decision.dynamics, d.decision.rule, d.written_to, now,
+            )
+            for result in results
+            for d in result.decided
+        ]  # fmt: skip
+        if rows:
+            schema = {name: _TYPES[kind] for name, kind in sql.RELATIONS["decision"].items()}
+            with registered(self._connection, decided=pl.DataFrame(rows, schema=schema, orient="row")):
+                self._run(f"insert into {sql.relation('decision')} select * from decided")
+
+    # --- what a person may ask ------------------------------------------------------------------------------------
+
+    def of(self, key: str) -> OpenOptOuts | None:
+        """What both systems are known to say of one person; None where one of them is not known to have them."""
+        rows = self._rows(sql.one(self._table, self.bound), {"key": key})
+        return self._open(*rows[0]) if rows else None
+
+    def decisions(self, key: str) -> Sequence[LedgerEntry]:
+        """What was decided about one person, oldest first."""
+        query = f"select * from {sql.relation('decision')} where key = $1 order by decided_at, attribute"
+        return [
+            LedgerEntry(
+                entry, attribute, source, direction,
+                Standing(campaign, _utc(campaign_at), dynamics, _utc(dynamics_at)),
+                Decision(campaign_gets, dynamics_gets, rule), written_to, decided_at.replace(tzinfo=UTC),
+            )
+            for (
+                entry, attribute, source, direction, campaign, campaign_at, dynamics, dynamics_at,
+                campaign_gets, dynamics_gets, rule, written_to, decided_at,
+            ) in self._rows(query, [key])
+        ]  # fmt: skip
+
+    def sample(self, size: int) -> Sequence[str]:
+        """Keys of some people that both systems have, another choice each time."""
+        query = f"select key from ({sql.both_sides(self._table)}) using sample {int(size)} rows"
+        return [key for (key,) in self._rows(query)]
+
+    def decided_by_rule(self) -> Mapping[str, int]:
+        """How many decisions the ledger holds, by rule."""
+        return Counter(dict(self._rows(f"select rule, count(*) from {sql.relation('decision')} group by rule")))
+
+    # --- plumbing -------------------------------------------------------------------------------------------------
+
+    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, parameters).fetchall()
+
+    def _run(self, statement: str, parameters: object = None) -> None:
+        self._connection.execute(statement, parameters)
+
+
+def switched_off(connection: duckdb.DuckDBPyConnection) -> None:
+    """Opt-outs are not kept in step now: what Campaign says has to be read anew before they are again."""
+    made = "select 1 from duckdb_tables() where schema_name = $1 and table_name = 'setting'"
+    if connection.execute(made, [sql.SCHEMA]).fetchall():
+        connection.execute(f"update {sql.relation('setting')} set baseline = false, fingerprint = null")
+
+
+def _seen_row(key: str, word: CampaignWord, in_doubt: bool) -> tuple[object, ...]:
+    words = (part for name in ATTRIBUTES for part in (word.values.get(name), _naive(word.stamps.get(name))))
+    return (key, _naive(word.changed_at), in_doubt, *words)
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment and moment.replace(tzinfo=UTC)
+
+
+def _naive(moment: datetime | None) -> datetime | None:
+    """The same moment as the staging file holds it, in UTC."""
+    return moment and moment.astimezone(UTC).replace(tzinfo=None)
