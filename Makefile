@@ -11,8 +11,8 @@ demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, sync aga
 dev: $(READY)  ## keep the sandbox and Dagster's UI running; ARGS="--port 3001"
 	@$(BIN)/d365-campaign dev $(ARGS)
 
-test: $(READY)  ## every test; ARGS="tests/store -k reject"
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## every test, on as many cores as there are; ARGS="tests/store -k reject"
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers, schema file, definitions
 	$(BIN)/ruff format --check .
