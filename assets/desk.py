@@ -1,14 +1,14 @@
 """What a person starts in Dagster besides a sync: the replay of a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.ingress import TableKeys
-from assets.jobs import QUIET
+from assets.jobs import QUIET, sync_keys
 from d365_campaign.changes import Replay
-from d365_campaign.mapping import TableMapping
+from d365_campaign.config import Configuration
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 REPLAY = "replay"
 
 
-def replay_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":
+def replay_job(integration: Configuration) -> "UnresolvedAssetJobDefinition":
     """A sync that reads every record of one table again.
 
     The launchpad asks for `table` and `force`. The other tables are brought into step as in any sync.
     """
+    tables = integration.tables
     names = dg.Enum("MappedTable", [dg.EnumValue(table.name) for table in tables])
     steps = {table.name: TableKeys.of(table).snapshot.to_python_identifier() for table in tables}
     schema = {
@@ -38,7 +39,7 @@ def replay_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition"
 
     return dg.define_asset_job(
         REPLAY,
-        selection=dg.AssetSelection.assets(*(key for table in tables for key in TableKeys.of(table))),
+        selection=dg.AssetSelection.assets(*sync_keys(integration, tables)),
         executor_def=dg.in_process_executor,
         config=dg.ConfigMapping(config_fn=run_config, config_schema=schema),
         description="Read every record of one table again, and bring Campaign into step with it.",

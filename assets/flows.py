@@ -30,8 +30,10 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
 from assets.ingress import TableKeys
-from assets.jobs import SYNC
+from assets.jobs import OPT_OUTS, SYNC
+from assets.opt_outs import opt_out_keys
 from assets.sensors import IN_PROGRESS, INTERVAL_SECONDS
+from d365_campaign.config import Configuration
 from d365_campaign.errors import RetriableError, SyncError
 from d365_campaign.mapping import TableMapping
 
@@ -61,6 +63,13 @@ class Flow(NamedTuple):
 
 
 INGRESS = Flow("ingress", "dynamics_changes", SYNC)
+OPT_OUT = Flow("opt-out", "opt_out_exports", OPT_OUTS)
+FLOWS = (INGRESS, OPT_OUT)
+
+
+def flows_of(integration: Configuration) -> Sequence[Flow]:
+    """The flows that are configured. Opt-outs of Dynamics go with ingress; those of Campaign have their own."""
+    return [INGRESS, OPT_OUT] if integration.opt_outs.direction.reads_exports else [INGRESS]
 
 
 @dataclass(frozen=True)
@@ -77,17 +86,21 @@ class TableStatus:
 
 @dataclass(frozen=True)
 class FlowStatus:
-    """A flow's row. *since* is when it was started, or when it failed; of a flow that is stopped it isn't known."""
+    """A flow's row. *since* is when it was started, or when it failed; of a flow that is stopped it isn't known.
+
+    *opt_outs* is of how many people an opt-out is still to be written.
+    """
 
     name: str
     state: State
     since: datetime | None
     last_error: str | None
     tables: Sequence[TableStatus]
+    opt_outs: int = 0
 
     @property
     def backlog(self) -> int:
-        return sum(table.backlog for table in self.tables)
+        return sum(table.backlog for table in self.tables) + self.opt_outs
 
     @property
     def deferred(self) -> int:
@@ -115,10 +128,10 @@ def state_of(*, on: bool, seen: bool, trouble: Trouble | None) -> State:
     return State.RUNNING if seen else State.STARTING
 
 
-def status(
-    instance: dg.DagsterInstance, flow: Flow, tables: Sequence[TableMapping], *, starts_running: bool
-) -> FlowStatus:
+def status(instance: dg.DagsterInstance, flow: Flow, integration: Configuration, *, starts_running: bool) -> FlowStatus:
     """The flow's state and that of its tables; *starts_running*: its sensor is on unless a person switched it off."""
+    tables = integration.tables if flow is INGRESS else []
+    made = [key for table in tables for key in TableKeys.of(table)] or opt_out_keys(integration)
     stored = _stored(instance, flow)
     on = is_on(instance, flow, starts_running=starts_running)
     data = stored.sensor_instigator_data if stored else None
@@ -127,10 +140,15 @@ def status(
     trouble = _trouble(instance, flow, started or 0.0, tick) if on else None
     # A look that asks for no run shows that all is in step, unless one is on, or the last one got no answer.
     idle = tick is not None and tick.status is TickStatus.SKIPPED and not trouble and not runs_on(instance, flow)
-    state = state_of(on=on, seen=idle or _seen(instance, tables, started or 0.0), trouble=trouble)
+    state = state_of(on=on, seen=idle or _seen(instance, made, started or 0.0), trouble=trouble)
     since = {State.STOPPED: None, State.FAILED: trouble.at if trouble else None}.get(state, started)
     return FlowStatus(
-        flow.name, state, _moment(since), trouble and trouble.words, [_of_table(instance, table) for table in tables]
+        flow.name,
+        state,
+        _moment(since),
+        trouble and trouble.words,
+        [_of_table(instance, table) for table in tables],
+        0 if tables else int(str(_metadata(instance.get_latest_materialization_event(made[-1])).get("open") or 0)),
     )
 
 
@@ -232,9 +250,9 @@ def _is_looking(instance: dg.DagsterInstance, flow: Flow) -> bool:
 # --- runs and materializations --------------------------------------------------------------------------------------
 
 
-def _seen(instance: dg.DagsterInstance, tables: Sequence[TableMapping], started: float) -> bool:
+def _seen(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey], started: float) -> bool:
     """Whether something was materialized since the start."""
-    events = (instance.get_latest_materialization_event(key) for table in tables for key in TableKeys.of(table))
+    events = map(instance.get_latest_materialization_event, keys)
     return any(event.timestamp >= started for event in events if event)
 
 

@@ -6,21 +6,34 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.ingress import TableKeys
-from d365_campaign.mapping import TableMapping
+from assets.opt_outs import opt_out_keys
+from d365_campaign.config import Configuration
+from d365_campaign.mapping import CONTACT, TableMapping
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 SYNC = "sync"
 PLAN = "plan"
+OPT_OUTS = "opt_outs"
 # Every event stands in the UI; commands print what someone should look at.
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
-def sync_job(tables: Sequence[TableMapping], opt_outs: Sequence[dg.AssetKey]) -> "UnresolvedAssetJobDefinition":
-    """Pull, plan and write the selected tables, in one process; *opt_outs* are the assets that go with contacts."""
-    keys = [*opt_outs, *(key for table in tables for key in TableKeys.of(table))]
-    return _job(SYNC, keys, "Bring Campaign into step with Dynamics.")
+def sync_keys(integration: Configuration, tables: Sequence[TableMapping]) -> Sequence[dg.AssetKey]:
+    """What a sync of *tables* makes; opt-outs go with contacts."""
+    opt_outs = opt_out_keys(integration) if CONTACT in {table.name for table in tables} else []
+    return [*opt_outs, *(key for table in tables for key in TableKeys.of(table))]
+
+
+def sync_job(integration: Configuration) -> "UnresolvedAssetJobDefinition":
+    """Pull, plan and write the selected tables, in one process."""
+    return _job(SYNC, sync_keys(integration, integration.tables), "Bring both systems into step.")
+
+
+def opt_outs_job(integration: Configuration, contact: TableMapping) -> "UnresolvedAssetJobDefinition":
+    """The same of contacts alone: what a new daily file asks for."""
+    return _job(OPT_OUTS, sync_keys(integration, [contact]), "Take in daily files, and bring contacts into step.")
 
 
 def plan_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":

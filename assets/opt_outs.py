@@ -101,7 +101,7 @@ def _exports(contact: TableMapping, integration: Configuration) -> dg.AssetsDefi
                     check_result(checks.sftp_reachable(unreachable)),
                     check_result(checks.exports_readable(taken.exports, taken.hostile)),
                     check_result(checks.exports_fresh(latest, datetime.now(UTC), chosen.exports, chosen.workflow)),
-                    check_result(_workflow_runs(campaign, str(chosen.workflow))),
+                    check_result(workflow_runs(campaign, str(chosen.workflow))),
                     check_result(checks.sftp_capacity(used, settings.sftp.quota_gigabytes if settings.sftp else None)),
                 ],
             )
@@ -109,7 +109,8 @@ def _exports(contact: TableMapping, integration: Configuration) -> dg.AssetsDefi
     return exports
 
 
-def _workflow_runs(campaign: CampaignResource, workflow: str) -> Verdict:
+def workflow_runs(campaign: CampaignResource, workflow: str) -> Verdict:
+    """Whether the workflow that exports opt-outs is on, as Campaign tells now."""
     try:
         return checks.workflow_runs(campaign.client.workflow_state(workflow), workflow)
     except SyncError as error:

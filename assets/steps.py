@@ -33,7 +33,12 @@ def check_result(verdict: Verdict) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=verdict.name,
         passed=verdict.passed,
-        severity=dg.AssetCheckSeverity.WARN if verdict.warn else dg.AssetCheckSeverity.ERROR,
+        severity=severity_of(verdict),
         description=verdict.description,
         metadata=dict(verdict.metadata),
     )
+
+
+def severity_of(verdict: Verdict) -> dg.AssetCheckSeverity:
+    """How bad it is where it doesn't hold."""
+    return dg.AssetCheckSeverity.WARN if verdict.warn else dg.AssetCheckSeverity.ERROR

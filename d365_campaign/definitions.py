@@ -5,6 +5,7 @@ configuration stands in for the files.
 """
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from dotenv import dotenv_values
 
 from assets import active
 from assets.desk import replay_job
-from assets.flows import INGRESS, is_on, runs_on, status, switch_off, switch_on
+from assets.flows import FLOWS, INGRESS, Flow, flows_of, is_on, runs_on, status, switch_off, switch_on
 from assets.flows import FlowStatus as FlowStatus
 from assets.ingress import TableKeys, table_assets
-from assets.jobs import SYNC, plan_job, sync_job
-from assets.opt_outs import opt_out_assets, opt_out_keys
+from assets.jobs import SYNC, opt_outs_job, plan_job, sync_job, sync_keys
+from assets.opt_outs import opt_out_assets
 from assets.run_history import ForgottenRuns, forget_in_runs
 from assets.runs import RunReport, run_in_process
-from assets.sensors import dynamics_changes
+from assets.sensors import dynamics_changes, opt_out_exports, opt_out_watch
 from d365_campaign.config import Configuration, load
 from d365_campaign.errors import ConfigurationError, SyncError
 from d365_campaign.mapping import CONTACT
@@ -41,6 +42,8 @@ from resources.dynamics import DynamicsResource
 from resources.sftp import SftpResource
 from resources.staging import StagingResource
 
+log = logging.getLogger(__name__)
+
 CONFIG_VARIABLE = "D365_CAMPAIGN_CONFIG"
 DEFAULT_CONFIG = Path(__file__).parents[1] / "config" / "sandbox.yaml"
 # Which variables of this process came from the environment file, with a fingerprint of what it said.
@@ -49,14 +52,25 @@ FROM_FILE_VARIABLE = "D365_CAMPAIGN_FROM_FILE"
 
 def build(configuration: Configuration) -> dg.Definitions:
     """Everything Dagster needs for one integration."""
-    tables, settings = configuration.tables, configuration.settings
+    tables, settings, starts_running = (
+        configuration.tables,
+        configuration.settings,
+        _starts_running(configuration.settings),
+    )
+    contact = next((table for table in tables if table.name == CONTACT), None)
+    jobs = [sync_job(configuration), plan_job(tables), replay_job(configuration)]
+    sensors = [dynamics_changes(configuration, starts_running=starts_running)]
+    if contact is not None and configuration.opt_outs.direction.reads_exports:
+        jobs.append(opt_outs_job(configuration, contact))
+        sensors.append(opt_out_exports(configuration, contact, starts_running=starts_running))
+        sensors.append(opt_out_watch(configuration, starts_running=_can_connect(settings)))
     return dg.Definitions(
         assets=[
             *opt_out_assets(configuration),
             *(asset for table in tables for asset in table_assets(table, configuration)),
         ],
-        jobs=[sync_job(tables, opt_out_keys(configuration)), plan_job(tables), replay_job(tables)],
-        sensors=[dynamics_changes(tables, starts_running=_starts_running(settings))],
+        jobs=jobs,
+        sensors=sensors,
         resources=resources(settings),
         executor=dg.in_process_executor,
     )
@@ -93,9 +107,13 @@ def _sftp(settings: SftpSettings) -> SftpResource:
 
 
 def _starts_running(settings: Settings) -> bool:
-    """As configured; but not before there is an environment to read, as in a checkout whose sandbox isn't running."""
-    file = settings.environment_file
-    return settings.run.start_automatically and (file is None or file.exists())
+    """As configured; but not before it could."""
+    return settings.run.start_automatically and _can_connect(settings)
+
+
+def _can_connect(settings: Settings) -> bool:
+    """Whether there is an environment to read; there is none in a checkout whose sandbox isn't running."""
+    return settings.environment_file is None or settings.environment_file.exists()
 
 
 def _connection(settings: Settings, system: DynamicsSettings | CampaignSettings) -> dict[str, Any]:
@@ -169,9 +187,8 @@ def run(job: str, table: str | None = None) -> RunReport:
     """
     integration = configuration()
     tables = integration.tables if table is None else [integration.table(table)]
-    selection = [key for each in tables for key in (TableKeys.of(each) if job == SYNC else TableKeys.of(each)[:2])]
-    if job == SYNC and CONTACT in {each.name for each in tables}:
-        selection += opt_out_keys(integration)
+    planned = [key for table in tables for key in TableKeys.of(table)[:2]]
+    selection = sync_keys(integration, tables) if job == SYNC else planned
     with dg.DagsterInstance.get() as instance:
         return run_in_process(build(integration), job, selection, instance)
 
@@ -203,57 +220,63 @@ def flow_status() -> Status:
         in_files, faults = started_with, str(error)
     goes_by = started_with or in_files
     with dg.DagsterInstance.get() as instance:
-        flow = status(instance, INGRESS, goes_by.tables, starts_running=_starts_running(goes_by.settings))
+        on = _starts_running(goes_by.settings)
+        found = [status(instance, flow, goes_by, starts_running=on) for flow in flows_of(goes_by)]
     pending = faults is not None or (started_with is not None and not active.same(started_with, in_files))
-    return Status([flow], by_files=started_with is None, pending=pending, faults=faults)
+    return Status(found, by_files=started_with is None, pending=pending, faults=faults)
 
 
 def start() -> None:
-    """Make what the files say the active configuration, and switch the flow's sensor on.
+    """Make what the files say the active configuration, and switch the flows' sensors on.
 
-    Raises SyncError while it runs, and ConfigurationError when the files are refused.
+    Raises SyncError while one runs, and ConfigurationError when the files are refused.
     """
     file = settings_file()
     with dg.DagsterInstance.get() as instance:
-        if _is_on(instance, file):
-            raise SyncError(f"{INGRESS.name} is running. To let changed files take effect, stop it first.")
+        if running := _running(instance, file):
+            raise SyncError(f"{running[0].name} is running. To let changed files take effect, stop it first.")
         in_files = load(file)
         active.write(file, in_files)
         try:
             dg.Definitions.validate_loadable(build(configuration()))
-            switch_on(instance, INGRESS)
+            for flow in flows_of(in_files):
+                switch_on(instance, flow)
         except BaseException:
             active.forget(file)
             raise
 
 
 def stop(patience_seconds: float) -> None:
-    """Switch the flow's sensor off, wait for the run that is on, and forget the active configuration.
+    """Switch the flows' sensors off, wait for the run that is on, and forget the active configuration.
 
-    Raises SyncError when it is stopped, or when the run has not ended after *patience_seconds*.
+    Raises SyncError when they are stopped, or when the run has not ended after *patience_seconds*.
     """
     file = settings_file()
     with dg.DagsterInstance.get() as instance:
-        if not _is_on(instance, file):
+        running = _running(instance, file)
+        if not running:
             if not active.forget(file):
                 raise SyncError(f"{INGRESS.name} is stopped.")
             return
-        if not switch_off(instance, INGRESS, patience_seconds):
-            runs = ", ".join(run.run_id[:8] for run in runs_on(instance, INGRESS)) or "the sensor's last look"
+        unfinished = [flow for flow in running if not switch_off(instance, flow, patience_seconds)]
+        for flow in unfinished:
+            runs = ", ".join(run.run_id[:8] for run in runs_on(instance, flow)) or "the sensor's last look"
             raise SyncError(
-                f"{INGRESS.name} starts no more runs, but {runs} is still on. Wait and stop it again, or terminate the "
+                f"{flow.name} starts no more runs, but {runs} is still on. Wait and stop it again, or terminate the "
                 "run in Dagster's UI."
             )
     active.forget(file)
 
 
-def _is_on(instance: dg.DagsterInstance, file: Path) -> bool:
-    """Files that are refused start nothing by themselves."""
+def _running(instance: dg.DagsterInstance, file: Path) -> Sequence[Flow]:
+    """The flows that are on. Files that are refused start nothing by themselves."""
+    starting: Sequence[Flow] = []
     try:
-        starts_running = _starts_running((active.read(file) or load(file)).settings)
-    except ConfigurationError:
-        starts_running = False
-    return is_on(instance, INGRESS, starts_running=starts_running)
+        goes_by = active.read(file) or load(file)
+        starting = flows_of(goes_by) if _starts_running(goes_by.settings) else []
+    except ConfigurationError as error:
+        log.debug("the files are not fit to start with: %s", error)
+    return [flow for flow in FLOWS if is_on(instance, flow, starts_running=flow in starting)]
 
 
 def forget(keys: Sequence[str]) -> ForgottenRuns:

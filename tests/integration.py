@@ -8,8 +8,7 @@ import dagster as dg
 import duckdb
 
 from assets.ingress import TableKeys
-from assets.jobs import PLAN, SYNC
-from assets.opt_outs import opt_out_keys
+from assets.jobs import PLAN, SYNC, sync_keys
 from assets.runs import RunReport, run_in_process
 from d365_campaign import definitions
 from d365_campaign.config import Configuration
@@ -63,8 +62,8 @@ class Integration:
 
     def run(self, job: str, only: Sequence[str] = ()) -> RunReport:
         tables = [table for table in self.tables if not only or table.name in only]
-        keys = [key for table in tables for key in TableKeys.of(table)[: 3 if job == SYNC else 2]]
-        keys += opt_out_keys(self.configuration) if job == SYNC and "contact" in [t.name for t in tables] else []
+        planned = [key for table in tables for key in TableKeys.of(table)[:2]]
+        keys = sync_keys(self.configuration, tables) if job == SYNC else planned
         return run_in_process(self.definitions, job, keys, self.instance)
 
     def sync(self, table: str | None = None) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ def status(as_json: bool) -> None:
 
 @click.command()
 def start() -> None:
-    """Let changes in Dynamics reach Campaign by themselves, from now on, as the files say now.
+    """Let changes and opt-outs go from system to system by themselves, from now on, as the files say now.
 
     Until it is stopped, edits of the files change nothing; `d365-campaign status` tells whether there are some.
 
@@ -70,7 +70,7 @@ def start() -> None:
     help="Longest time, in seconds, to wait for the run that is on.",
 )
 def stop(wait_seconds: float) -> None:
-    """Write nothing more to Campaign by itself; what is left stays the backlog. Waits for the run that is on.
+    """Write nothing more to either system by itself; what is left stays the backlog. Waits for the run that is on.
 
     \b
     Example:  d365-campaign stop
@@ -113,7 +113,8 @@ def _print_page(console: Console, found: "Status") -> None:
         console.print("The files were changed since the start. To let them take effect: stop, then start.")
     console.print()
     for flow in found.flows:
-        console.print(_tables(flow))
+        if flow.tables:
+            console.print(_tables(flow))
 
 
 def _flows(found: "Status") -> Table:
