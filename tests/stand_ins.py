@@ -9,7 +9,7 @@ from threading import Lock
 
 import polars as pl
 
-from d365_campaign.changes import RECORD_KEY, ChangePage, FoundRecord
+from d365_campaign.changes import RECORD_KEY, ChangePage, FoundRecord, RowOutcome, RowResult, RowUpdate
 from d365_campaign.errors import RecordRejected
 from d365_campaign.schemas import SourceColumn, SourceTable
 from tests.builders import source_table
@@ -129,3 +129,32 @@ class Dynamics:
             if page.next_link is None:
                 return
             link = page.next_link
+
+
+@dataclass
+class Rows:
+    """A Dynamics table's records by key, each with its `versionnumber`. *met* are outcomes told instead of a write."""
+
+    held: dict[str, dict[str, object]] = field(default_factory=dict)
+    met: dict[str, RowOutcome] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.written: list[RowUpdate] = []
+
+    def read(self, key: str) -> Mapping[str, object] | None:
+        return dict(self.held[key]) if key in self.held else None
+
+    def update(self, updates: Sequence[RowUpdate]) -> Iterator[RowOutcome]:
+        for update in updates:
+            met = self.met.pop(update.key, None)
+            yield met or self._write(update)
+
+    def _write(self, update: RowUpdate) -> RowOutcome:
+        row = self.held.get(update.key)
+        if row is None:
+            return RowOutcome(update.key, RowResult.GONE)
+        if row["versionnumber"] != update.version:
+            return RowOutcome(update.key, RowResult.STALE)
+        self.written.append(update)
+        row.update(update.values, versionnumber=update.version + 1)
+        return RowOutcome(update.key, RowResult.DONE, row=dict(row))

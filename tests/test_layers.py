@@ -23,6 +23,7 @@ CORE = {
     "opt_out",
     "opt_out_files",
     "opt_out_changes",
+    "opt_out_checks",
     "settings",
     "checks",
     "errors",

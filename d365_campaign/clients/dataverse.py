@@ -1,4 +1,4 @@
-"""Dynamics 365 through the Dataverse Web API: tables, and pages of what changed in them.
+"""Dynamics 365 through the Dataverse Web API: tables, pages of what changed in them, and their records.
 
 Written against Web API v9.2; the names in quotes are titles of Microsoft's pages.
 """
@@ -13,6 +13,7 @@ from d365_campaign.changes import ChangePage
 from d365_campaign.clients.dataverse_faults import accepted, judge
 from d365_campaign.clients.dataverse_pages import NEXT_LINK, is_delta_link, read_page
 from d365_campaign.clients.dataverse_tables import definition_of, read_table
+from d365_campaign.clients.dataverse_writes import MAX_PARALLEL, DataverseRows
 from d365_campaign.clients.http import Answer, ApiSession, Tokens
 from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
 from d365_campaign.clients.wire import WireSettings
@@ -33,9 +34,10 @@ class WhoAmI:
 
 
 class DataverseClient:
-    """One Dynamics environment, read-only. Thread-safe; fits `flows.ports.ChangeSource`.
+    """One Dynamics environment. Thread-safe; fits `flows.ports.ChangeSource`. Nothing but `rows` ever writes.
 
-    *url* is the environment's, e.g. `https://contoso.crm4.dynamics.com`.
+    *url* is the environment's, e.g. `https://contoso.crm4.dynamics.com`. *max_parallel* bounds how many batches of
+    writes travel at once, whatever Dynamics recommends.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class DataverseClient:
         tokens: Tokens,
         *,
         page_size: int = MAX_PAGE_SIZE,
+        max_parallel: int = MAX_PARALLEL,
         gate: ThrottleGate | None = None,
         retry: RetryPolicy | None = None,
         wire: WireSettings | None = None,
     ) -> None:
-        self._page_size = page_size
+        self._page_size, self._max_parallel = page_size, max_parallel
+        self._retry = retry or RetryPolicy()
         self._session = ApiSession(
             "Dynamics",
             url.rstrip("/") + API_PATH,
@@ -56,7 +60,7 @@ class DataverseClient:
             headers=HEADERS,
             judge=judge,
             gate=gate,
-            retry=retry,
+            retry=self._retry,
             wire=wire,
         )
 
@@ -93,6 +97,10 @@ class DataverseClient:
         moment = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         asked = link or f"{table.entity_set}?$select={_select(columns)}&$filter=modifiedon%20ge%20{moment}"
         yield from self._pages(table, columns, asked, f"odata.maxpagesize={self._page_size}")
+
+    def rows(self, table: SourceTable, columns: Sequence[SourceColumn]) -> DataverseRows:
+        """Records of *table*, to be read and written one version at a time; *columns* are all that is seen of them."""
+        return DataverseRows(self._session, table, columns, retry=self._retry, max_parallel=self._max_parallel)
 
     def has_changes(self, delta_link: str) -> bool:
         """Whether anything changed since *delta_link*; also True when it has expired, as then all must be read.

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from d365_campaign.clients.dataverse_batch import is_batch_answer
 from d365_campaign.clients.http import Answer, Verdict, by_status
 from d365_campaign.errors import ConfigurationError, DeltaTokenExpired, RetriableError, SyncError
 
@@ -12,8 +13,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class DataverseFault:
-    """What some error codes mean. *remedy* may name the {table}; *cites* adds the server's own words, which hold names
-    of columns and no values."""
+    """What some error codes mean. *remedy* may name the {table} and the {right} that was used on it, read or write;
+    *cites* adds the server's own words, which hold names of columns and no values."""
 
     codes: frozenset[str]
     error: type[SyncError]
@@ -46,7 +47,8 @@ FAULTS: tuple[DataverseFault, ...] = (
     DataverseFault(
         frozenset({"0x80040220", "0x80040231", "0x80040256", "0x80048306", "0x80048405"}),
         ConfigurationError,
-        "the application user may not read '{table}'. Give it a security role with organization-level read on it.",
+        "the application user may not {right} '{table}'. Give it a security role with organization-level {right} on "
+        "it.",
     ),
     DataverseFault(
         frozenset({"0x80072560"}),
@@ -60,7 +62,9 @@ PASSING = frozenset({"0x80040216", "0x80044151", "0x80044150"})
 
 
 def judge(answer: Answer) -> Verdict:
-    """Dataverse names passing faults by code as well, with any status."""
+    """Dataverse names passing faults by code as well, with any status. A batch's parts are judged one by one."""
+    if is_batch_answer(answer):
+        return Verdict.FINAL
     if answer.status < 400:  # a page is megabytes: it is not parsed just to see that it is no error
         return by_status(answer)
     if error_of(answer)[0] in PASSING:
@@ -89,8 +93,8 @@ def accepted(table: str, read: Callable[[Answer], T]) -> Callable[[Answer], T]:
     return checked
 
 
-def refusal(answer: Answer, table: str) -> SyncError:
-    """The error that a refused read of *table* stands for."""
+def refusal(answer: Answer, table: str, *, right: Literal["read", "write"] = "read") -> SyncError:
+    """The error that a refused read or write of *table* stands for."""
     code, message = error_of(answer)
     seen = f"Dynamics answered {answer.status}" + (f" ({code})" if code else "")
     fault = _fault(answer)
@@ -98,10 +102,10 @@ def refusal(answer: Answer, table: str) -> SyncError:
         fault = NO_SUCH_TABLE
     if fault is None:
         return ConfigurationError(
-            f"{seen} to a read of '{table}'. Check dynamics.url and the application user's rights."
+            f"{seen} to a {right} of '{table}'. Check dynamics.url and the application user's rights."
         )
     cited = f" {message}" if fault.cites else ""
-    return fault.error(f"{seen}: {fault.remedy.format(table=table)}{cited}")
+    return fault.error(f"{seen}: {fault.remedy.format(table=table, right=right)}{cited}")
 
 
 def _fault(answer: Answer) -> DataverseFault | None:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# A request's own headers; None leaves out one that all others have.
+Headers = Mapping[str, str | None]
 
 
 class Tokens(Protocol):
@@ -170,19 +172,32 @@ class ApiSession:
             )
         return self._root + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
-    def get(
-        self, where: str, subject: str, read: Callable[[Answer], T], *, headers: Mapping[str, str] | None = None
-    ) -> T:
+    def hold(self, seconds: float) -> None:
+        """Let nobody send for *seconds*: what one part of an answer asked for holds for all."""
+        self._gate.hold(seconds)
+
+    def get(self, where: str, subject: str, read: Callable[[Answer], T], *, headers: Headers | None = None) -> T:
         """GET and *read* as one repeatable step: a RetriableError of *read* (a cut body) sends the request again."""
         return self._until_answered(self._request("GET", where, subject, headers, None, repeatable=True), read)
 
-    def send(self, method: str, where: str, subject: str, *, json_body: object = None, repeatable: bool) -> Answer:
+    def send(
+        self,
+        method: str,
+        where: str,
+        subject: str,
+        *,
+        json_body: object = None,
+        body: bytes | None = None,
+        headers: Headers | None = None,
+        repeatable: bool,
+    ) -> Answer:
         """Send once more only what had certainly no effect; everything transient if the request is *repeatable*.
 
         Raises UnknownOutcome for a write that may have taken effect. *subject* names the record or table in messages.
+        A *body* of another kind than JSON says so in its *headers*.
         """
-        body = None if json_body is None else json.dumps(json_body).encode()
-        request = self._request(method, where, subject, None, body, repeatable=repeatable)
+        content = body if json_body is None else json.dumps(json_body).encode()
+        request = self._request(method, where, subject, headers, content, repeatable=repeatable)
         return self._until_answered(request, lambda answer: answer)
 
     def _request(
@@ -190,13 +205,14 @@ class ApiSession:
         method: str,
         where: str,
         subject: str,
-        headers: Mapping[str, str] | None,
+        headers: Headers | None,
         body: bytes | None,
         *,
         repeatable: bool,
     ) -> _Request:
-        all_headers = {"User-Agent": "d365-campaign", "Accept-Encoding": "gzip", **self._headers, **(headers or {})}
-        return _Request(method, self.locate(where, subject), subject, all_headers, body, repeatable)
+        named = {"User-Agent": "d365-campaign", "Accept-Encoding": "gzip", **self._headers, **(headers or {})}
+        sent = {name: value for name, value in named.items() if value is not None}
+        return _Request(method, self.locate(where, subject), subject, sent, body, repeatable)
 
     def _until_answered(self, request: _Request, read: Callable[[Answer], T]) -> T:
         policy = self._retry
