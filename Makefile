@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo dev test check format bench interop crash lock clean
+.PHONY: demo dev test check format bench interop crash opt-outs lock clean
 
-demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, sync again; ARGS=--json for machines
+demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, opt out on both sides, sync again; ARGS=--json for machines
 	@$(BIN)/d365-campaign demo $(ARGS)
 
 dev: $(READY)  ## keep the sandbox and Dagster's UI running; ARGS="--port 3001"
@@ -34,6 +34,9 @@ interop: $(READY)  ## Adobe's own JavaScript client against the sandbox; needs n
 
 crash: $(READY)  ## kill syncs at random moments; ROUNDS=200
 	$(BIN)/python -m tests.crashes --rounds $(or $(ROUNDS),200)
+
+opt-outs: $(READY)  ## let anything happen to opt-outs; SEQUENCES=20000 SEED=1
+	$(BIN)/python -m tests.opt_outs --sequences $(or $(SEQUENCES),1000) $(if $(SEED),--seed $(SEED))
 
 # Needs uv (`pip install uv`); `requirements.lock` holds hashes for all platforms and no addresses.
 lock:

@@ -142,7 +142,7 @@ def _change_set(
         dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource
     ) -> dg.MaterializeResult:
         with errors_as_failures(), open_table(mapping, integration, dynamics, campaign, staging) as table:
-            allowance = Allowance(budget(settings.engine_calls).left(table.ledger))
+            allowance = Allowance(_budget(settings.engine_calls).left(table.ledger))
             planned = plan(table.store, table.target, allowance=allowance)
             return dg.MaterializeResult(
                 metadata=_plan_metadata(planned) | columns.of_change_set(table.bound, keys.snapshot),
@@ -208,15 +208,16 @@ def _target(mapping: TableMapping, integration: Configuration, linked: Sequence[
                 table.ledger,
                 table.target,
                 pace=_pace(settings),
-                budget=budget(settings.engine_calls),
+                budget=_budget(settings.engine_calls),
                 guards=_guards(settings),
                 deadline=Deadline(settings.run.write_seconds),
             )
+            opt_outs = table.store.opt_outs.compare().open if table.store.opt_outs else 0
             for reject in applied.rejects:
                 context.log.warning(f"{mapping.target} {reject.key}: {reject.reason}")
             return dg.MaterializeResult(
                 metadata=_apply_metadata(applied)
-                | {"resumes_at": _resumes_at(applied, settings)}
+                | {"resumes_at": _resumes_at(applied, settings), "opt_outs_open": opt_outs}
                 | columns.of_target(table.bound, keys.change_set),
                 check_results=[
                     check_result(checks.none_refused(applied.refused)),
@@ -282,7 +283,7 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
-def budget(limits: EngineCallSettings) -> EngineCallBudget:
+def _budget(limits: EngineCallSettings) -> EngineCallBudget:
     return EngineCallBudget(limits.daily_budget, limits.monthly_budget, limits.other_calls)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.ingress import TableKeys
-from assets.opt_outs import opt_out_keys
+from assets.opt_outs import STATE, opt_out_keys
+from assets.output_log import output_log_keys
 from d365_campaign.config import Configuration
 from d365_campaign.mapping import CONTACT, TableMapping
 
@@ -21,9 +22,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
 def sync_keys(integration: Configuration, tables: Sequence[TableMapping]) -> Sequence[dg.AssetKey]:
-    """What a sync of *tables* makes; opt-outs go with contacts."""
+    """What a sync of *tables* makes; opt-outs go with contacts, and a log of the run with all of it."""
     opt_outs = opt_out_keys(integration) if CONTACT in {table.name for table in tables} else []
-    return [*opt_outs, *(key for table in tables for key in TableKeys.of(table))]
+    made = [key for table in tables for key in TableKeys.of(table)]
+    return [*opt_outs, *made, *output_log_keys(integration)]
 
 
 def sync_job(integration: Configuration) -> "UnresolvedAssetJobDefinition":
@@ -36,9 +38,15 @@ def opt_outs_job(integration: Configuration, contact: TableMapping) -> "Unresolv
     return _job(OPT_OUTS, sync_keys(integration, [contact]), "Take in daily files, and bring contacts into step.")
 
 
-def plan_job(tables: Sequence[TableMapping]) -> "UnresolvedAssetJobDefinition":
+def plan_keys(integration: Configuration, tables: Sequence[TableMapping]) -> Sequence[dg.AssetKey]:
+    """What a plan of *tables* makes; with contacts, what is known of opt-outs is compared. No file is taken in."""
+    state = [key for key in sync_keys(integration, tables) if key == STATE]
+    return [*state, *(key for table in tables for key in TableKeys.of(table)[:2])]
+
+
+def plan_job(integration: Configuration) -> "UnresolvedAssetJobDefinition":
     """Pull and plan only: what a sync would do, and what it would cost."""
-    keys = [key for table in tables for key in TableKeys.of(table)[:2]]
+    keys = plan_keys(integration, integration.tables)
     return _job(PLAN, keys, "Work out what a sync would write and cost; write nothing to either system.")
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from assets.ingress import OWNERS, TableKeys, budget
+from assets.ingress import OWNERS, TableKeys
 from assets.steps import POOL, URGENT, check_result, errors_as_failures, retries
 from d365_campaign import opt_out_checks as checks
 from d365_campaign.checks import Verdict
 from d365_campaign.config import Configuration
 from d365_campaign.errors import SyncError
-from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.exports import Taken, take_exports
 from d365_campaign.flows.opt_outs import write_to_campaign, write_to_dynamics
@@ -28,8 +27,8 @@ from resources.staging import StagingResource
 GROUP = "opt_outs"
 EXPORTS = dg.AssetKey(["sftp", "opt_out_exports"])
 STATE = dg.AssetKey(["opt_outs", "state"])
-TO_CAMPAIGN = dg.AssetKey(["campaign", "opt_outs"])
-TO_DYNAMICS = dg.AssetKey(["dynamics", "opt_outs"])
+TO_CAMPAIGN = dg.AssetKey(["opt_outs", "to_campaign"])
+TO_DYNAMICS = dg.AssetKey(["opt_outs", "to_dynamics"])
 WATCHED = ("sftp_reachable", "exports_readable", "exports_fresh", "workflow_runs", "sftp_capacity")
 
 Metadata = dict[str, Any]
@@ -89,7 +88,7 @@ def _exports(contact: TableMapping, integration: Configuration) -> dg.AssetsDefi
             taken, used, unreachable = Taken(), None, None
             try:
                 with sftp.open() as area:
-                    taken = take_exports(area, store, chosen.exports, settings.staging.path.parent)
+                    taken = take_exports(area, store, chosen.exports, settings.staging.path)
                     used = area.used_bytes()
             except SyncError as error:  # what Dynamics says goes to Campaign all the same
                 unreachable = str(error)
@@ -136,6 +135,7 @@ def _state(contact: TableMapping, integration: Configuration) -> dg.AssetsDefini
         key=STATE,
         deps=[keys.snapshot, *([EXPORTS] if integration.opt_outs.direction.reads_exports else [])],
         kinds={"duckdb"},
+        check_specs=[dg.AssetCheckSpec("opt_ins", asset=STATE)],
         description=(
             "What both systems say of each opt-out of each person, and what is to be written where they disagree: "
             + "; ".join(f"`{pair.source}` = `{pair.target}`" for pair in integration.opt_outs.pairs)
@@ -149,10 +149,12 @@ def _state(contact: TableMapping, integration: Configuration) -> dg.AssetsDefini
     )
     def state(dynamics: DynamicsResource, campaign: CampaignResource, staging: StagingResource) -> dg.MaterializeResult:
         with errors_as_failures(), open_table(contact, integration, dynamics, campaign, staging) as table:
-            allowance = Allowance(budget(integration.settings.engine_calls).left(table.ledger))
-            _, calls = scan(table.store, table.target, allowance)
+            _, calls = scan(table.store, table.target)  # opt-outs pass budgets, and this is what they go by
             summary = table.opt_outs.compare()
-            return dg.MaterializeResult(metadata=_state_metadata(summary) | {"scan_calls": calls})
+            return dg.MaterializeResult(
+                metadata=_state_metadata(summary) | {"scan_calls": calls},
+                check_results=[check_result(checks.opt_ins(summary, integration.settings.guardrails.max_opt_ins))],
+            )
 
     return state
 
@@ -163,6 +165,7 @@ def _state_metadata(summary: OptOutSummary) -> Metadata:
         "to_campaign": summary.to_campaign,
         "to_dynamics": summary.to_dynamics,
         "in_doubt": summary.in_doubt,
+        "opt_ins": summary.opt_ins,
         "held": summary.held,
     }
 
@@ -193,7 +196,10 @@ def _to_campaign(contact: TableMapping, integration: Configuration) -> dg.Assets
         with errors_as_failures(), open_table(contact, integration, dynamics, campaign, staging) as table:
             deadline = Deadline(settings.run.write_seconds)
             workers = settings.campaign.workers
-            written = write_to_campaign(table.opt_outs, table.target, workers=workers, deadline=deadline)
+            limit = settings.guardrails.max_opt_ins
+            written = write_to_campaign(
+                table.opt_outs, table.target, workers=workers, deadline=deadline, max_opt_ins=limit
+            )
             return _written(context, written, table.opt_outs.summary(), last=last)
 
     return to_campaign
@@ -228,6 +234,7 @@ def _to_dynamics(contact: TableMapping, integration: Configuration) -> dg.Assets
                 table.target,
                 workers=settings.campaign.workers,
                 deadline=Deadline(settings.run.write_seconds),
+                max_opt_ins=settings.guardrails.max_opt_ins,
             )
             return _written(context, written, table.opt_outs.summary(), last=True)
 

@@ -185,7 +185,7 @@ def _due(
         return stamp
     if not _value(pulled, "caught_up") or _has_backlog(written) or _may_go_out_now(instance, table, tables, written):
         return stamp
-    if table.name == CONTACT and _opt_outs_go_on(instance, integration):
+    if table.name == CONTACT and _opt_outs_go_on(instance, integration, written):
         return stamp
     return stamp if dynamics.client.has_changes(str(_value(pulled, "delta_link"))) else None
 
@@ -206,12 +206,17 @@ def _may_go_out_now(
     return False
 
 
-def _opt_outs_go_on(instance: dg.DagsterInstance, integration: Configuration) -> bool:
-    """Whether opt-outs are left, and the last run got on with them; otherwise they are tried again after a while."""
+def _opt_outs_go_on(instance: dg.DagsterInstance, integration: Configuration, written: dg.EventLogEntry) -> bool:
+    """Whether opt-outs are left, and the last run got on with them; otherwise they are tried again after a while.
+
+    Profiles are *written* after opt-outs, and reading them may bring new ones to light.
+    """
     keys = opt_out_keys(integration)
     event = instance.get_latest_materialization_event(keys[-1]) if keys else None
-    if event is None or not _value(event, "open"):
+    if event is None or not _value(written, "opt_outs_open"):
         return False
+    if not _value(event, "open"):
+        return True
     moved = [instance.get_latest_materialization_event(key) for key in keys]
     wrote = any(_value(e, "people") or _value(e, "stopped_by") for e in moved if e)
     return wrote or time.time() - event.timestamp >= OPT_OUTS_AGAIN_SECONDS

@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from d365_campaign.opt_out import CampaignWord, DynamicsWord
+from d365_campaign.opt_out_changes import Decided
 
 # The column of a record's key in a page of Campaign records; no Campaign field begins with a stroke.
 RECORD_KEY = "_key"
@@ -129,7 +130,8 @@ class Outcome:
 
     *kind* is what was done in the end: an insert that met its own key becomes an adoption. *identical*: Campaign held
     the desired values already. *reason* holds no field values, *fields* names those it is about, as far as is known.
-    *opt_outs* is what Campaign says of them since, as far as it was read or written.
+    *opt_outs* is what Campaign says of them since, as far as it was read or written; *decided* is what was written of
+    them with the change.
     """
 
     key: str
@@ -140,6 +142,7 @@ class Outcome:
     reason: str | None = None
     fields: Sequence[str] = ()
     opt_outs: CampaignWord | None = None
+    decided: Sequence[Decided] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import click
 
 from d365_campaign import config, rehearsal
 from d365_campaign.commands import check as checking
-from d365_campaign.commands import desk, engine_calls, flows, privacy, rehearse, running
+from d365_campaign.commands import desk, engine_calls, flows, opt_out, privacy, rehearse, running
 from d365_campaign.errors import SyncError
 
 
@@ -55,5 +55,6 @@ main.add_command(checking.check)
 for command in (privacy.hold, privacy.release, privacy.holds, privacy.forget):
     main.add_command(command)
 main.add_command(engine_calls.engine_calls)
+main.add_command(opt_out.opt_out)
 for command in (flows.status, flows.start, flows.stop):
     main.add_command(command)

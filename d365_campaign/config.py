@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from d365_campaign import guardrails
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import CONTACT, PROFILE, FieldMapping, TableMapping
-from d365_campaign.opt_out import GLOBAL, OptOutDirection, OptOutPair, OptOuts
+from d365_campaign.opt_out import ATTRIBUTES, GLOBAL, OptOutDirection, OptOutPair, OptOuts
 from d365_campaign.settings import PRIVACY_TEXT, OptOutSettings, Section, Settings, StagingSettings
 
 
@@ -242,7 +242,7 @@ def opt_out_faults(settings: Settings, tables: Sequence[TableMapping]) -> Iterat
     if direction is OptOutDirection.DYNAMICS_TO_CAMPAIGN:
         yield from _dynamics_to_campaign_faults(chosen, contact, mapped)
     if direction.reads_exports:
-        yield from _export_faults(settings, mapped)
+        yield from _export_faults(settings, contact)
     for name, pairs in (("column", [p.source for p in chosen.pairs]), ("opt-out", [p.target for p in chosen.pairs])):
         for twice in [value for value, count in Counter(pairs).items() if count > 1]:
             yield f"{name} '{twice}' stands in several pairs. Each attribute has one writer; keep one of them."
@@ -268,14 +268,16 @@ def _dynamics_to_campaign_faults(
             yield f"'{field.target}' is an opt-out: it can have neither replacements nor apply_updates: false."
 
 
-def _export_faults(settings: Settings, mapped: Sequence[FieldMapping]) -> Iterator[str]:
+def _export_faults(settings: Settings, contact: TableMapping | None) -> Iterator[str]:
     chosen = settings.opt_outs
     if not chosen.pairs:
         yield f"{chosen.direction} has no pairs, and there are none by default. Add which column says what: pairs."
-    for field in mapped:
+    mapped = [(field.target, "is mapped in the fields") for field in contact.opt_outs] if contact else []
+    constant = [(name, "stands in on_create") for name in contact.on_create if name in ATTRIBUTES] if contact else []
+    for name, place in [*mapped, *constant]:
         yield (
-            f"'{field.target}' is mapped in the fields of contact. In {chosen.direction} each opt-out has one writer: "
-            "pair it in opt_outs.pairs, and remove it there."
+            f"'{name}' {place} of contact. In {chosen.direction} each opt-out has one writer: pair it in "
+            "opt_outs.pairs, and remove it there."
         )
     if settings.sftp is None:
         yield f"{chosen.direction} reads Campaign's daily files from SFTP. Add the section sftp."

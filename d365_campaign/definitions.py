@@ -20,9 +20,10 @@ from assets import active
 from assets.desk import replay_job
 from assets.flows import FLOWS, INGRESS, Flow, flows_of, is_on, runs_on, status, switch_off, switch_on
 from assets.flows import FlowStatus as FlowStatus
-from assets.ingress import TableKeys, table_assets
-from assets.jobs import SYNC, opt_outs_job, plan_job, sync_job, sync_keys
+from assets.ingress import table_assets
+from assets.jobs import SYNC, opt_outs_job, plan_job, plan_keys, sync_job, sync_keys
 from assets.opt_outs import opt_out_assets
+from assets.output_log import output_log_assets
 from assets.run_history import ForgottenRuns, forget_in_runs
 from assets.runs import RunReport, run_in_process
 from assets.sensors import dynamics_changes, opt_out_exports, opt_out_watch
@@ -58,7 +59,7 @@ def build(configuration: Configuration) -> dg.Definitions:
         _starts_running(configuration.settings),
     )
     contact = next((table for table in tables if table.name == CONTACT), None)
-    jobs = [sync_job(configuration), plan_job(tables), replay_job(configuration)]
+    jobs = [sync_job(configuration), plan_job(configuration), replay_job(configuration)]
     sensors = [dynamics_changes(configuration, starts_running=starts_running)]
     if contact is not None and configuration.opt_outs.direction.reads_exports:
         jobs.append(opt_outs_job(configuration, contact))
@@ -68,6 +69,7 @@ def build(configuration: Configuration) -> dg.Definitions:
         assets=[
             *opt_out_assets(configuration),
             *(asset for table in tables for asset in table_assets(table, configuration)),
+            *output_log_assets(configuration),
         ],
         jobs=jobs,
         sensors=sensors,
@@ -87,7 +89,9 @@ def resources(settings: Settings) -> dict[str, object]:
             workers=campaign.workers,
             max_requests_per_second=campaign.max_requests_per_second,
         ),
-        "staging": StagingResource(path=str(settings.staging.path)),
+        "staging": StagingResource(
+            path=str(settings.staging.path), output_logs=bool(settings.sftp and settings.sftp.output_logs)
+        ),
         **({"sftp": _sftp(settings.sftp)} if settings.sftp else {}),
     }
 
@@ -187,8 +191,7 @@ def run(job: str, table: str | None = None) -> RunReport:
     """
     integration = configuration()
     tables = integration.tables if table is None else [integration.table(table)]
-    planned = [key for table in tables for key in TableKeys.of(table)[:2]]
-    selection = sync_keys(integration, tables) if job == SYNC else planned
+    selection = (sync_keys if job == SYNC else plan_keys)(integration, tables)
     with dg.DagsterInstance.get() as instance:
         return run_in_process(build(integration), job, selection, instance)
 

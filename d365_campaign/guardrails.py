@@ -26,6 +26,9 @@ class GuardrailSettings(BaseModel):
     max_replay_records: int = Field(
         default=2_000_000, ge=0, description="From so many records, or so much backlog, on a replay is refused."
     )
+    max_opt_ins: int = Field(
+        default=1000, ge=0, description="People whose opt-outs one run may take back; of more, none is taken back."
+    )
     max_custom_entities: int = Field(default=20, ge=0, description="Mapped tables besides contact.")
     max_columns: int = Field(default=50, ge=1, description="Mapped columns of a custom entity, its key among them.")
     max_links: int = Field(default=5, ge=0, description="Links of one table.")

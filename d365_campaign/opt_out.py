@@ -224,6 +224,7 @@ def to_second(moment: datetime) -> datetime:
 
 
 _NEWER_IN_CAMPAIGN = "coalesce(date_trunc('second', {campaign_at}) > date_trunc('second', {dynamics_at}), false)"
+OPT_OUT_WINS = "opt_out_wins"
 _AGREE = OptOutRule(
     "both_agree",
     lambda s: s.campaign == s.dynamics,
@@ -245,7 +246,7 @@ RULES: Mapping[OptOutDirection, Sequence[OptOutRule]] = {
             "Campaign's opt-out changed after the contact did in Dynamics, so Campaign's value holds",
         ),
         OptOutRule(
-            "opt_out_wins",
+            OPT_OUT_WINS,
             lambda s: True,
             "true",
             "opt_out",

@@ -16,7 +16,7 @@ class ExportContent:
     """A daily file, ready to be taken in: its whole lines, in UTF-8 without BOM, in the file *path*.
 
     *digest* is that of the file as it came, *bytes* its size. *cut_row* is the row in whose middle it ends, or None
-    where it is complete.
+    where it is complete. *modified_at* is when its content changed last on the server.
     """
 
     name: str
@@ -25,6 +25,7 @@ class ExportContent:
     bytes: int
     header: Sequence[str]
     cut_row: str | None = field(default=None, repr=False)
+    modified_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Export:
     """A daily file and what became of it; *refused* says why nothing of it was taken in.
 
     Of its *rows*, *unreadable* ones were set aside and *without_key* belong to nobody here; *missing* names columns
-    that it ought to have. *exported_at* is the latest change it tells of (UTC).
+    that it ought to have. *exported_at* is the latest change it tells of (UTC). *stuck* says why it could not be moved
+    out of the way.
     """
 
     name: str
@@ -44,13 +46,15 @@ class Export:
     cut: bool = False
     exported_at: datetime | None = None
     taken_at: datetime | None = None
+    stuck: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenOptOuts:
     """One person of whom an opt-out is to be written: the contact's row *version*, and what both systems say.
 
-    *news* names the opt-outs of which Campaign's word changed since it was last acted on.
+    *news* names the opt-outs of which Campaign's word changed since it was last acted on. *ours*: the profile may be
+    written.
     """
 
     key: str
@@ -58,6 +62,7 @@ class OpenOptOuts:
     campaign: CampaignWord
     dynamics: DynamicsWord
     news: frozenset[str]
+    ours: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +97,13 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class OptOutSummary:
     """How many *profiles* Campaign's word is known of, and of how many people an opt-out is to be written to either
-    side, is *in_doubt* until it is read live, or is *held*."""
+    side, is *in_doubt* until it is read live, or is *held*. *opt_ins* is of how many one would be taken back."""
 
     profiles: int = 0
     to_campaign: int = 0
     to_dynamics: int = 0
     in_doubt: int = 0
+    opt_ins: int = 0
     held: int = 0
 
     @property

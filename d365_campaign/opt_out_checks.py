@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from d365_campaign.checks import Verdict
 from d365_campaign.opt_out_changes import Export, OptOutSummary
-from d365_campaign.opt_out_files import ExportSettings
+from d365_campaign.opt_out_files import LONGEST_KEPT_DAYS, ExportSettings
 
 WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 RUNNING = "started"
@@ -90,6 +90,8 @@ def _faults(export: Export) -> Sequence[str]:
         faults.append(
             f"{export.unreadable} rows can't be read; what Campaign says of their contacts is read live instead"
         )
+    if export.stuck:
+        faults.append(f"it was taken in and stays there: {export.stuck.rstrip('.')}")
     if export.missing:
         faults.append(f"it has no {', '.join(export.missing)}; without these times no opt-in made in Campaign wins")
     return faults
@@ -111,6 +113,39 @@ def sftp_capacity(used_bytes: int | None, quota_gigabytes: float | None) -> Verd
         + ("" if passed else " Delete old files there, or license more. Output logs are not written beyond 90 %."),
         warn=share < ERROR_SHARE,
         metadata={"used_bytes": used_bytes, "share": round(share, 4)},
+    )
+
+
+def has_room(used_bytes: int, quota_gigabytes: float | None) -> bool:
+    """Whether so much may be used without coming near the licensed amount."""
+    return quota_gigabytes is None or used_bytes < ERROR_SHARE * quota_gigabytes * GIGABYTE
+
+
+def output_log_written(waiting: int, dropped: int, unreachable: str | None) -> Verdict:
+    """Whatever runs did stands in a file on the SFTP server."""
+    told = [unreachable] if unreachable else []
+    if waiting:
+        told.append(f"Of {waiting} runs no log file is written yet; a later run writes them.")
+    if dropped:
+        told.append(f"{dropped} rows waited for {LONGEST_KEPT_DAYS} days and were dropped.")
+    words = " ".join(told) or "Every run has its log file."
+    return Verdict("output_log_written", not told, words, warn=True, metadata={"waiting": waiting, "dropped": dropped})
+
+
+def opt_ins(summary: OptOutSummary, limit: int) -> Verdict:
+    """No more opt-outs are taken back at once than a person allowed: a mistake in one system must not undo them all."""
+    passed = summary.opt_ins <= limit
+    return Verdict(
+        "opt_ins",
+        passed,
+        f"Opt-outs of {summary.opt_ins:,} people would be taken back; allowed are {limit:,} in one run."
+        + (
+            ""
+            if passed
+            else " None is; new opt-outs are written all the same. If it is meant, raise guardrails.max_opt_ins for "
+            "a run."
+        ),
+        metadata={"opt_ins": summary.opt_ins},
     )
 
 

@@ -4,7 +4,6 @@ Adobe documents neither name nor columns; the defaults are those of the workflow
 them is a setting ("Exporting logs", "Extract file").
 """
 
-import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +24,7 @@ COLUMNS = frozenset({KEY, PROFILE_CHANGED, *ATTRIBUTES, *(stamp for a in ATTRIBU
 
 def _codec(name: str) -> str:
     try:
-        codecs.lookup(name)
+        "".encode(name)  # some that Python knows are no encodings of texts
     except LookupError:
         raise ValueError(f"'{name}' is no encoding. Name one such as utf-8, utf-16 or latin-1.") from None
     return name
@@ -64,8 +63,8 @@ class ExportSettings(BaseModel):
         min_length=1,
         description="How moments are written, in strptime's words; they are UTC.",
     )
-    true: Sequence[str] = Field(default=("1", "true", "yes"), min_length=1, description="Spellings of an opt-out.")
-    false: Sequence[str] = Field(default=("0", "false", "no"), min_length=1, description="Spellings of no opt-out.")
+    opted_out: Sequence[str] = Field(default=("1", "true", "yes"), min_length=1, description="Spellings of an opt-out.")
+    opted_in: Sequence[str] = Field(default=("0", "false", "no"), min_length=1, description="Spellings of no opt-out.")
     max_bad_share: float = Field(
         default=0.05,
         ge=0,

@@ -43,7 +43,7 @@ class Campaign:
         self._call("read", key, lambda: None)
         return FoundRecord(dict(self.held[key]), handle=key) if key in self.held else None
 
-    def create(self, key: str, values: Mapping[str, object]) -> None:
+    def create(self, key: str, values: Mapping[str, object]) -> Mapping[str, object] | None:
         def insert() -> None:
             if key in self.held:
                 raise RecordRejected(f"Campaign holds {key} already.", duplicate_key=True)

@@ -71,7 +71,8 @@ def wait_until(done: Callable[[], object], seconds: float = 90) -> None:
 def test_demo_syncs_twice_and_prints_one_json_object(checkout: Path) -> None:
     ended = run(checkout, "demo", "--json")
     assert ended.returncode == 0, ended.stderr
-    first, second = json.loads(ended.stdout)["syncs"]
+    shown = json.loads(ended.stdout)
+    first, second = shown["syncs"]
     assert set(first["contact"]) >= SYNC_KEYS
     assert (first["contact"]["inserted"], first["contact"]["engine_calls"]) == (1000, 1000)
     assert {name: second["contact"][name] for name in ("updated", "inserted", "deleted", "unchanged")} == {
@@ -83,6 +84,11 @@ def test_demo_syncs_twice_and_prints_one_json_object(checkout: Path) -> None:
     assert second["contact"]["engine_calls"] == 28
     assert (first["contact"]["refused"], first["new_purchase"]["deferred"]) == (1, 1)
     assert second["new_purchase"]["deferred"] == 0, "what it waited for is there"
+    opt_outs = second["opt_outs"]
+    assert (opt_outs["files"], opt_outs["open"]) == (1, 0)
+    assert (opt_outs["to_campaign"]["opted_out"], opt_outs["to_dynamics"]["opted_out"]) == (1, 2)
+    [decision] = shown["explained"]["decisions"]
+    assert (decision["rule"], decision["written_to"], decision["written"]) == ("opt_out_wins", "dynamics", True)
 
 
 def test_demo_never_uses_another_configuration(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +104,11 @@ def test_plan_shows_cost_and_sync_writes_it(checkout: Path, sandbox_of: dict[str
     assert len(planned["sample_keys"]["insert"]) == 5
     shown = run(checkout, "plan")
     assert re.search(r"engine calls .* 20 ", shown.stdout)
-    done = json.loads(run(checkout, "sync", "contact", "--json").stdout)["contact"]
+    assert "Opt-outs by people: 0 to Campaign, 0 to Dynamics, 0 in doubt, 0 held" in shown.stdout
+    synced = json.loads(run(checkout, "sync", "contact", "--json").stdout)
+    done = synced["contact"]
     assert (done["inserted"], done["engine_calls"], done["backlog"]) == (20, 20, 0)
+    assert (synced["opt_outs"]["to_dynamics"]["people"], synced["opt_outs"]["open"]) == (0, 0)
     assert json.loads(run(checkout, "plan", "--json").stdout)["contact"]["engine_calls"] == 0
 
 

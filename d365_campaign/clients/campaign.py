@@ -5,6 +5,7 @@ practices": a PKey must not be stored outside Campaign).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -132,13 +133,16 @@ class CampaignTarget:
         handle = found.get("href") or self._address(key)
         return FoundRecord(values=flatten(found), handle=self._session.locate(str(handle), self._subject(key)))
 
-    def create(self, key: str, values: Mapping[str, object]) -> None:
-        """Insert; fields without a value are left out, so Campaign's defaults hold.
+    def create(self, key: str, values: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Insert; fields without a value are left out, so Campaign's defaults hold. The new record, as far as told.
 
         Raises RecordRejected, with `duplicate_key` when the key exists already, or UnknownOutcome.
         """
         given = {name: value for name, value in values.items() if value is not None}
-        self._write("POST", self._collection, key, {**given, self._key_field: key})
+        answer = self._write("POST", self._collection, key, {**given, self._key_field: key})
+        with suppress(RetriableError):  # it is there, whatever became of the answer's text
+            return flatten(_json_object(answer))
+        return None
 
     def update(self, key: str, found: FoundRecord, values: Mapping[str, object]) -> None:
         """Write *values*, and nothing else, over the record that was read.
@@ -185,10 +189,11 @@ class CampaignTarget:
             raise RecordRejected(f"Campaign {self._resource.name}: a record without a usable key.")
         return f"{self._collection}/{quote(key, safe='')}"
 
-    def _write(self, method: str, where: str, key: str, values: Mapping[str, object]) -> None:
+    def _write(self, method: str, where: str, key: str, values: Mapping[str, object]) -> Answer:
         answer = self._session.send(method, where, self._subject(key), json_body=nested(values), repeatable=False)
         if answer.status >= 300:
             raise refusal(answer, self._resource, key, tuple(values))
+        return answer
 
     def _read(self, answer: Answer, key: str) -> Mapping[str, Any] | None:
         if is_missing(answer):

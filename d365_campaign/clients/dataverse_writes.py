@@ -45,6 +45,7 @@ class DataverseRows:
     ) -> None:
         self._session, self._table, self._columns = session, table, columns
         self._retry, self._max_parallel = retry, max_parallel
+        self._parallel = PARALLEL_AT_FIRST
         self._requests = RowRequests(session, table, columns)
 
     def read(self, key: str) -> Mapping[str, object] | None:
@@ -61,7 +62,7 @@ class DataverseRows:
         of these is not told.
         """
         self._check(updates)
-        course = _Course(self._session, self._retry, self._max_parallel)
+        course = _Course(self._session, self._retry, self._max_parallel, self._parallel)
         return self._outcomes(updates, course)
 
     def _check(self, updates: Sequence[RowUpdate]) -> None:
@@ -85,6 +86,7 @@ class DataverseRows:
             _Batch(self._requests, fit[start : start + BATCH_SIZE], course) for start in range(0, len(fit), BATCH_SIZE)
         )
         yield from _side_by_side(batches, course)
+        self._parallel = course.parallel
 
 
 def _side_by_side(batches: "deque[_Batch]", course: "_Course") -> Iterator[RowOutcome]:
@@ -110,9 +112,9 @@ def _side_by_side(batches: "deque[_Batch]", course: "_Course") -> Iterator[RowOu
 class _Course:
     """What all batches of one `update` share: how many travel at once, and whether there is any use in going on."""
 
-    def __init__(self, session: ApiSession, retry: RetryPolicy, max_parallel: int) -> None:
+    def __init__(self, session: ApiSession, retry: RetryPolicy, max_parallel: int, parallel: int) -> None:
         self._session, self._retry, self.max_parallel = session, retry, max_parallel
-        self.parallel = min(PARALLEL_AT_FIRST, max_parallel)
+        self.parallel = min(parallel, max_parallel)
         self.ended = False
         self._trouble: str | None = None
 

@@ -62,6 +62,12 @@ class SftpArea:
             return stat.S_ISDIR(self._sftp.stat(folder or ".").st_mode or 0)
         return False
 
+    def make_folder(self, folder: str) -> None:
+        """Make a folder if it is missing; the one that it stands in has to be there."""
+        if not self.has_folder(folder):
+            with self._asking("Making folder", folder):
+                self._sftp.mkdir(folder)
+
     def download(self, folder: str, name: str, into: BinaryIO) -> None:
         """Write a file's bytes to *into*. After an error part of them may be there.
 
@@ -84,9 +90,7 @@ class SftpArea:
         old, new = _path(folder, name), _path(to, name)
         if posixpath.normpath(old) == posixpath.normpath(new):
             return
-        if not self.has_folder(to):
-            with self._asking("Making folder", to):
-                self._sftp.mkdir(to)
+        self.make_folder(to)
         with self._asking("Moving", old, missing=RetriableError):
             self._rename(old, new)
 

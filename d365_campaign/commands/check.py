@@ -1,12 +1,10 @@
 """`check`: whether everything that a run needs is in place, on one page."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import groupby
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,18 +13,12 @@ from rich.text import Text
 
 from d365_campaign.clients.campaign import CampaignClient
 from d365_campaign.clients.dataverse import DataverseClient
-from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
-from d365_campaign.clients.tokens import ClientCredentials, TokenSource
-from d365_campaign.clients.wire import WireSettings
+from d365_campaign.commands import systems
 from d365_campaign.config import Configuration
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.flows.findings import Finding, Judgement
-from d365_campaign.flows.preflight import THREADS, preflight, refused_configuration
-from d365_campaign.settings import CampaignSettings, DynamicsSettings, EnvironmentReference, Settings, Value
+from d365_campaign.flows.preflight import preflight, refused_configuration
 
-# A person waits for the page, so a system that doesn't answer is given up sooner than in a run.
-PATIENCE = RetryPolicy(attempts=2, max_wait_seconds=5, longest_wait_seconds=2)
-CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 20.0, 60.0
 MARKS: dict[Judgement, tuple[str, str]] = {"fine": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "red")}
 
 
@@ -66,64 +58,19 @@ def _looked_at(configured: Configuration, table: str | None, *, scan_keys: bool)
     with ExitStack() as stack:
 
         def dynamics() -> DataverseClient:
-            client = _dynamics(configured.settings)
+            client = systems.dynamics(configured.settings, systems.PATIENCE)
             stack.callback(client.close)
             return client
 
         def campaign() -> CampaignClient:
-            client = _campaign(configured.settings)
+            client = systems.campaign(configured.settings, systems.PATIENCE)
             stack.callback(client.close)
             return client
 
-        return preflight(configured, dynamics, campaign, table=table, scan_keys=scan_keys)
+        def storage() -> systems.SftpStorage:
+            return systems.sftp(configured.settings)
 
-
-# --- the clients of a run, only less patient ------------------------------------------------------------------------
-
-
-def _dynamics(settings: Settings) -> DataverseClient:
-    system = settings.dynamics
-    url, credentials, wire = _connection(settings, system, scope=None)
-    return DataverseClient(url, TokenSource("Dynamics", credentials, wire), retry=PATIENCE, wire=wire)
-
-
-def _campaign(settings: Settings) -> CampaignClient:
-    system = settings.campaign
-    url, credentials, wire = _connection(settings, system, scope=system.scope)
-    tokens, gate = TokenSource("Campaign", credentials, wire), ThrottleGate(system.max_requests_per_second)
-    return CampaignClient(url, credentials.client_id, tokens, gate=gate, retry=PATIENCE, wire=wire)
-
-
-def _connection(
-    settings: Settings, system: DynamicsSettings | CampaignSettings, *, scope: str | None
-) -> tuple[str, ClientCredentials, WireSettings]:
-    """Address, credentials and trust; without a *scope* it is the address's own, as Entra ID wants it."""
-    values = (system.url, system.token_url, system.client_id, system.client_secret, settings.ca_bundle or "")
-    url, token_url, client_id, client_secret, ca_bundle = _from_environment(values, settings.environment_file)
-    wire = WireSettings(
-        connect_timeout_seconds=CONNECT_SECONDS,
-        read_timeout_seconds=min(READ_SECONDS, system.read_timeout_seconds),
-        total_timeout_seconds=min(TOTAL_SECONDS, system.total_timeout_seconds),
-        ca_bundle=Path(ca_bundle) if ca_bundle else None,
-        proxy=settings.proxy,
-        workers=THREADS,
-    )
-    scope = f"{url.rstrip('/')}/.default" if scope is None else scope
-    return url, ClientCredentials(token_url, client_id, client_secret, scope), wire
-
-
-def _from_environment(values: Sequence[Value], file: Path | None) -> Sequence[str]:
-    """The values with those of environment variables. Raises ConfigurationError that names each one missing."""
-    missing = [
-        value.env for value in values if isinstance(value, EnvironmentReference) and not os.environ.get(value.env)
-    ]
-    if missing:
-        variables, them = ("variables", "them") if len(missing) > 1 else ("variable", "it")
-        are = "are" if len(missing) > 1 else "is"
-        absent = "" if file is None or file.exists() else " (there is no such file)"
-        into_file = f", or write {them} into {file.resolve()}{absent}" if file else ""
-        raise ConfigurationError(f"environment {variables} {', '.join(missing)} {are} not set. Set {them}{into_file}.")
-    return [value if isinstance(value, str) else os.environ[value.env] for value in values]
+        return preflight(configured, dynamics, campaign, storage, table=table, scan_keys=scan_keys)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
-"""What commands share: the configured integration and its staging file, opened beside whatever runs."""
+"""What commands share: the configured integration, its staging file, opened beside whatever runs, and keys."""
 
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import click
 
 from d365_campaign import rehearsal
 from d365_campaign.config import Configuration, load
@@ -37,3 +40,14 @@ def staging(settings_path: Path) -> Iterator[Staging]:
                     raise
                 time.sleep(0.5)
         yield file
+
+
+def record_key(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A Dynamics id, in any of the ways in which people copy one."""
+    try:
+        return str(uuid.UUID(value.strip()))
+    except ValueError:
+        # What was given isn't shown: it may be a name or an address.
+        raise click.BadParameter(
+            "that is no Dynamics id, such as 5c1b2f0e-8d0a-4b7e-9a55-0c7d3f1f2a11. Give the contactid.", ctx, param
+        ) from None

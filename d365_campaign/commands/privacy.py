@@ -5,13 +5,12 @@ They work on the staging file, and `forget` on Dagster's runs too. None of them 
 
 import json
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from d365_campaign.commands.common import PATIENCE_SECONDS, configuration, staging
+from d365_campaign.commands.common import PATIENCE_SECONDS, configuration, record_key, staging
 from d365_campaign.commands.running import find_dagster_home
 from d365_campaign.errors import RetriableError
 from d365_campaign.store.rewrite import rewrite
@@ -22,19 +21,8 @@ REQUESTS = (
 )
 
 
-def _record_key(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """A Dynamics id, in any of the ways in which people copy one."""
-    try:
-        return str(uuid.UUID(value.strip()))
-    except ValueError:
-        # What was given isn't shown: it may be a name or an address.
-        raise click.BadParameter(
-            "that is no Dynamics id, such as 5c1b2f0e-8d0a-4b7e-9a55-0c7d3f1f2a11. Give the contactid.", ctx, param
-        ) from None
-
-
 @click.command(epilog=REQUESTS)
-@click.argument("key", callback=_record_key)
+@click.argument("key", callback=record_key)
 @click.option("--by", required=True, help="Who asks for it; `holds` shows the name.")
 def hold(key: str, by: str) -> None:
     """Let nothing write a record until it is released: no sync, replay, delete or opt-out.
@@ -53,7 +41,7 @@ def hold(key: str, by: str) -> None:
 
 
 @click.command()
-@click.argument("key", callback=_record_key)
+@click.argument("key", callback=record_key)
 def release(key: str) -> None:
     """End a hold: from the next run on, what waits is written.
 
@@ -90,7 +78,7 @@ def holds(as_json: bool) -> None:
 
 
 @click.command(epilog=REQUESTS)
-@click.argument("key", callback=_record_key)
+@click.argument("key", callback=record_key)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def forget(key: str, yes: bool) -> None:
     """Forget a person: the record and what is linked to it leave the staging file, and Dagster's runs that tell of it.

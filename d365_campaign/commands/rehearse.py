@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,11 @@ from rich.console import Console
 
 from d365_campaign import rehearsal
 from d365_campaign.commands.common import configuration, staging
-from d365_campaign.commands.running import print_examples, synced, synced_table
+from d365_campaign.commands.demo_story import change_minds
+from d365_campaign.commands.opt_out import explained_as_json, opt_out_desk, print_explained
+from d365_campaign.commands.running import print_synced, synced
 from d365_campaign.rehearsal import Seed
+from d365_campaign.store.opt_out_desk import OptOutDesk
 
 SEED = Seed(contacts=1000, accounts=40, purchases=400, story=True)
 DEMO_CHANGES = {
@@ -35,22 +41,38 @@ What to look at next:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def demo(as_json: bool) -> None:
-    """Sync accounts, contacts and purchases of a fresh sandbox, change some, and sync again."""
+    """Sync a fresh sandbox, change some of it, let people opt out in either system, and sync again."""
     rehearsal.start_afresh()
     with rehearsal.running_sandbox(SEED) as running:
+        ask = partial(rehearsal.ask, running.endpoints)
         first = synced()
-        rehearsal.ask(running.endpoints, "POST", "change", DEMO_CHANGES)
+        story = change_minds(ask, ask("POST", "change", DEMO_CHANGES))
         second = synced()
+        told = list(story.told(ask))
+    with _opt_out_desk() as desk:
+        explained = desk.person(story.contested)
     if as_json:
-        click.echo(json.dumps({"syncs": [first, second], "budget": _budget()}))
+        syncs = [first.as_json(), second.as_json()]
+        shown = {"syncs": syncs, "budget": _budget(), "explained": explained_as_json(explained)}
+        click.echo(json.dumps(shown, default=datetime.isoformat))
         return
     console = Console()
     for title, done in {"First sync": first, "Second sync, after some changes": second}.items():
-        console.print(synced_table(title, done))
-        print_examples(console, done)
+        print_synced(console, title, done)
         console.print()
-    _print_story(console, first, second)
+    _print_story(console, first.tables, second.tables)
+    for sentence in told:
+        console.print(sentence, soft_wrap=True, highlight=False)
+    console.print()
+    print_explained(console, explained)
     console.print(NEXT, highlight=False)
+
+
+@contextmanager
+def _opt_out_desk() -> Iterator[OptOutDesk]:
+    configured = configuration()
+    with staging(configured.settings.staging.path) as file:
+        yield opt_out_desk(file, configured)
 
 
 def _print_story(console: Console, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:

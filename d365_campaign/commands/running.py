@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from d365_campaign import rehearsal
 from d365_campaign.errors import ConfigurationError, SyncError
+from d365_campaign.mapping import CONTACT
 
 PLANNED = (
     "to_insert",
@@ -32,7 +33,11 @@ PLANNED = (
 WRITTEN = ("inserted", "updated", "deleted", "identical", "engine_calls", "engine_calls_adobe")
 LEFT = ("unchanged", "refused", "deferred", "held", "backlog")
 SYNCED = ("inserted", "updated", "deleted", "unchanged", "refused", "deferred", "engine_calls", "engine_calls_adobe")
-HEADINGS = {"engine_calls_adobe": "Adobe's scheme"}
+OPT_OUTS_PLANNED = ("to_campaign", "to_dynamics", "in_doubt", "held")
+OPT_OUTS_SYNCED = ("people", "opted_out", "opted_in", "gone", "refused", "unknown", "engine_calls")
+SIDES = {"to_campaign": "opt_outs/to_campaign", "to_dynamics": "opt_outs/to_dynamics"}
+STATE, EXPORTS = "opt_outs/state", "sftp/opt_out_exports"
+HEADINGS = {"engine_calls_adobe": "Adobe's scheme", "to_campaign": "to Campaign", "to_dynamics": "to Dynamics"}
 # Each run may set free what waited for another table's records; links go few tables deep.
 MOST_RUNS = 1000
 
@@ -48,58 +53,124 @@ def plan(table: str | None, as_json: bool) -> None:
     \b
     Example:  d365-campaign plan contact --json
     """
-    found = {
-        name.partition("/")[2]: made for name, made in run_job("plan", table).items() if name.startswith("change_set/")
-    }
+    made = run_job("plan", table)
+    found = {name.partition("/")[2]: dict(it) for name, it in made.items() if name.startswith("change_set/")}
+    opt_outs = made.get(STATE)
+    if opt_outs and CONTACT in found:
+        found[CONTACT]["scan_calls"] += opt_outs["scan_calls"]  # one scan serves both, and opt-outs come first
     if as_json:
         wanted = (*PLANNED, "busiest_fields", "sample_keys")
-        click.echo(json.dumps({name: {k: made[k] for k in wanted} for name, made in found.items()}, indent=2))
+        shown: dict[str, Any] = {name: {k: it[k] for k in wanted} for name, it in found.items()}
+        kept = {"opt_outs": {k: opt_outs[k] for k in OPT_OUTS_PLANNED}} if opt_outs else {}
+        click.echo(json.dumps(shown | kept, indent=2))
         return
     console = Console()
     console.print(in_columns("Plan", PLANNED, found))
-    for name, made in found.items():
-        for field, updates in made["busiest_fields"].items():
+    for name, it in found.items():
+        for field, updates in it["busiest_fields"].items():
             console.print(f"{name}: {field} is part of {updates:,} updates", soft_wrap=True)
-        for kind, keys in made["sample_keys"].items():
+        for kind, keys in it["sample_keys"].items():
             console.print(f"{name}: {kind}, for instance {', '.join(keys)}", soft_wrap=True)
+    if opt_outs:
+        numbers = ", ".join(f"{opt_outs[figure]:,} {heading_of(figure)}" for figure in OPT_OUTS_PLANNED)
+        console.print(f"Opt-outs by people: {numbers}", soft_wrap=True)
 
 
 @click.command()
 @click.argument("table", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def sync(table: str | None, as_json: bool) -> None:
-    """Bring Campaign into step with Dynamics: pull, plan and write, until nothing is left that could be written.
+    """Bring both systems into step: pull, plan and write, until nothing is left that could be written.
 
     \b
     Example:  d365-campaign sync contact
     """
     done = synced(table)
     if as_json:
-        click.echo(json.dumps(done, indent=2))
+        click.echo(json.dumps(done.as_json(), indent=2))
     else:
-        console = Console()
-        console.print(synced_table("Sync", done))
-        print_examples(console, done)
-    if any(numbers["refused"] or numbers["backlog"] for numbers in done.values()):
+        print_synced(Console(), "Sync", done)
+    if done.leaves_something:
         sys.exit(1)
 
 
-def synced(table: str | None = None) -> dict[str, dict[str, Any]]:
+class Synced(NamedTuple):
+    """What the runs of one sync did, by table mapping, and of opt-outs where they are kept in step."""
+
+    tables: dict[str, dict[str, Any]]
+    opt_outs: dict[str, Any] | None
+
+    @property
+    def leaves_something(self) -> bool:
+        """Whether anything is refused, or waits to be written."""
+        open_opt_outs = self.opt_outs is not None and self.opt_outs["open"]
+        return bool(open_opt_outs) or any(it["refused"] or it["backlog"] for it in self.tables.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """One object: each table under its name, and the opt-outs."""
+        return self.tables | ({} if self.opt_outs is None else {"opt_outs": self.opt_outs})
+
+
+def synced(table: str | None = None) -> Synced:
     """What the runs of one sync wrote and left over, by table mapping; *seconds* is the whole of it.
 
     Runs are short and follow one another, as under the sensor, as long as they write something and there is more.
     """
-    began, total = time.monotonic(), dict[str, dict[str, Any]]()
+    began, total, opt_outs = time.monotonic(), dict[str, dict[str, Any]](), None
     for _ in range(MOST_RUNS):
-        made = {n.removeprefix("campaign/"): v for n, v in run_job("sync", table).items() if n.startswith("campaign/")}
-        latest = {name: dict(made[resource]) for name, resource in _resources().items() if resource in made}
+        made = run_job("sync", table)
+        latest = {name: dict(made[f"campaign/{it}"]) for name, it in _resources().items() if f"campaign/{it}" in made}
         for name, numbers in latest.items():
             total[name] = _added_up(total.get(name), numbers)
-        if not _goes_on(latest):
+        of_this_run = _opt_outs_of(made)
+        opt_outs = _opt_outs_added_up(opt_outs, of_this_run)
+        if not (_goes_on(latest) or _opt_outs_go_on(made, of_this_run)):
             break
     seconds = round(time.monotonic() - began, 2)
     shown = (*WRITTEN, *LEFT, "refused_sample", "deferred_sample")
-    return {name: {k: numbers[k] for k in shown} | {"seconds": seconds} for name, numbers in total.items()}
+    return Synced({name: {k: it[k] for k in shown} | {"seconds": seconds} for name, it in total.items()}, opt_outs)
+
+
+def _opt_outs_of(made: Numbers) -> dict[str, Any] | None:
+    """What one run did about opt-outs; None where they aren't kept in step, or contacts were not part of it."""
+    if STATE not in made:
+        return None
+    sides = {side: made[asset] for side, asset in SIDES.items() if asset in made}
+    exports = made.get(EXPORTS, {})
+    return {
+        **{side: {figure: it[figure] for figure in OPT_OUTS_SYNCED} for side, it in sides.items()},
+        "files": exports.get("files", 0),
+        "open": _opt_outs_open(made),
+        "held": made[STATE]["held"],
+        "refused_sample": {key: why for it in sides.values() for key, why in it["refused_sample"].items()},
+    }
+
+
+def _opt_outs_added_up(before: dict[str, Any] | None, latest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The figures of several runs as those of one; what is left is what the last one left."""
+    if before is None or latest is None:
+        return latest or before
+    sides = {
+        side: {figure: before[side][figure] + number for figure, number in latest[side].items()}
+        for side in SIDES
+        if side in latest
+    }
+    return {**latest, **sides, "files": before["files"] + latest["files"]}
+
+
+def _opt_outs_go_on(made: Numbers, opt_outs: Mapping[str, Any] | None) -> bool:
+    """Whether another run could write opt-outs: some are open, and this run did write, ran out of time, or found new
+    ones when it read the profiles."""
+    if opt_outs is None or not opt_outs["open"]:
+        return False
+    sides = [made[asset] for asset in SIDES.values() if asset in made]
+    return not sides[-1]["open"] or any(side["people"] or side["stopped_by"] for side in sides)
+
+
+def _opt_outs_open(made: Numbers) -> int:
+    """How many were open at the end of a run, which writes profiles last."""
+    of_profiles = [it["opt_outs_open"] for asset, it in made.items() if it.get("opt_outs_open") is not None]
+    return int(max(of_profiles) if of_profiles else [made[a] for a in SIDES.values() if a in made][-1]["open"])
 
 
 def _added_up(before: Mapping[str, Any] | None, latest: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,16 +224,34 @@ def _resources() -> dict[str, str]:
     return {mapping.name: mapping.target for mapping in definitions.configuration().tables}
 
 
-def print_examples(console: Console, done: Numbers) -> None:
-    """A few records that did not go out, and why."""
-    for name, numbers in done.items():
+def print_synced(console: Console, title: str, done: Synced) -> None:
+    """A table of what a sync did, a smaller one of opt-outs, and a few records that did not go out."""
+    console.print(_synced_table(title, done.tables))
+    for name, numbers in done.tables.items():
         for key, reason in numbers["refused_sample"].items():
             console.print(f"{name} {key} is refused: {reason}", soft_wrap=True, highlight=False)
         for key, awaited in numbers["deferred_sample"].items():
             console.print(f"{name} {key} waits for {awaited}", soft_wrap=True, highlight=False)
+    if done.opt_outs is not None:
+        _print_opt_outs(console, done.opt_outs)
 
 
-def synced_table(title: str, done: Numbers) -> Table:
+def _print_opt_outs(console: Console, opt_outs: Mapping[str, Any]) -> None:
+    sides = {heading_of(side): opt_outs[side] for side in SIDES if side in opt_outs}
+    files = opt_outs["files"]
+    title = f"Opt-outs ({files:,} daily file{'' if files == 1 else 's'})"
+    if any(number for it in sides.values() for number in it.values()):
+        console.print(in_rows(title, OPT_OUTS_SYNCED, sides))
+    else:
+        console.print(f"{title}: nobody was written.", highlight=False)
+    for key, reason in opt_outs["refused_sample"].items():
+        console.print(f"contact {key}: its opt-out is refused: {reason}", soft_wrap=True, highlight=False)
+    if opt_outs["open"] or opt_outs["held"]:
+        told = f"Still to be written or verified: {opt_outs['open']:,} people; on privacy hold: {opt_outs['held']:,}."
+        console.print(told, highlight=False)
+
+
+def _synced_table(title: str, done: Numbers) -> Table:
     """What a sync did, a row for each table."""
     seconds = max((numbers["seconds"] for numbers in done.values()), default=0.0)
     return in_rows(f"{title} ({seconds:.1f} s)", SYNCED, done)

@@ -5,6 +5,7 @@ anew on what Campaign says at that moment wherever a mistake could cost an opt-o
 """
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +16,11 @@ from threading import Event
 
 from d365_campaign.binding import MODIFIED_ON, VERSION, BoundOptOuts
 from d365_campaign.changes import RowOutcome, RowResult, RowUpdate
-from d365_campaign.errors import RecordRejected, SyncError, UnknownOutcome
+from d365_campaign.errors import RecordRejected, RetriableError, SyncError, UnknownOutcome
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.ports import RecordTarget, RowTarget
 from d365_campaign.opt_out import (
+    OPT_OUT_WINS,
     CampaignWord,
     Decision,
     DynamicsWord,
@@ -27,42 +29,59 @@ from d365_campaign.opt_out import (
     read_campaign,
     read_dynamics,
     standings,
+    to_second,
 )
 from d365_campaign.opt_out_changes import Decided, OpenOptOuts, Side, WriteBacks, Written
 from d365_campaign.store.opt_outs import OptOutStore
 
 log = logging.getLogger(__name__)
 
-# People that are taken from the staging file at once, written, and settled in one transaction.
-WINDOW = 500
+# People that are taken from the staging file at once, written, and settled in one transaction. Dynamics takes some
+# hundreds at a time, so it needs several times as many to be kept busy.
+WINDOWS: Mapping[Side, int] = {"campaign": 500, "dynamics": 2_000}
 # How often a contact is decided anew because it changed in Dynamics meanwhile; then the next run goes on with it.
 MOST_DECISIONS = 3
+NO_LIMIT = sys.maxsize
 SAMPLES = 5
 
 
-def write_to_campaign(store: OptOutStore, target: RecordTarget, *, workers: int, deadline: Deadline) -> WriteBacks:
+def write_to_campaign(
+    store: OptOutStore, target: RecordTarget, *, workers: int, deadline: Deadline, max_opt_ins: int = NO_LIMIT
+) -> WriteBacks:
     """Read and, where they still differ, write the profiles of all open people. What is left is the next run's.
 
+    Where opt-outs of more than *max_opt_ins* people would be taken back, none is; new ones are written all the same.
     Raises the error that stopped it after what had an answer by then was settled.
     """
 
+    rule = _Rule(store.bound, takes_back=store.summary().opt_ins <= max_opt_ins)
+
     def written(people: Sequence[OpenOptOuts]) -> Iterator[Written | SyncError]:
-        return _in_parallel(lambda person: _to_profile(store.bound, target, person), people, workers)
+        return _in_parallel(lambda person: _to_profile(rule, target, person), people, workers)
 
     return _run(store, "campaign", written, deadline)
 
 
 def write_to_dynamics(
-    store: OptOutStore, rows: RowTarget, target: RecordTarget, *, workers: int, deadline: Deadline
+    store: OptOutStore,
+    rows: RowTarget,
+    target: RecordTarget,
+    *,
+    workers: int,
+    deadline: Deadline,
+    max_opt_ins: int = NO_LIMIT,
 ) -> WriteBacks:
     """Write the contacts of all open people, each only in the version that was decided on.
 
-    Before a FALSE is written, Campaign's live word is read: a daily file is hours old. A contact that changed meanwhile
-    is read and decided anew. Raises as `write_to_campaign`.
+    Before a FALSE is written, Campaign's live word is read: a daily file is hours old; so it is before an opt-out is
+    written over a later change of the contact. A contact that changed meanwhile is read and decided anew. Raises as
+    `write_to_campaign`.
     """
 
+    rule = _Rule(store.bound, takes_back=store.summary().opt_ins <= max_opt_ins)
+
     def written(people: Sequence[OpenOptOuts]) -> Iterator[Written | SyncError]:
-        return _ToDynamics(store.bound, rows, target, workers).write(people)
+        return _ToDynamics(rule, rows, target, workers).write(people)
 
     return _run(store, "dynamics", written, deadline)
 
@@ -75,12 +94,15 @@ def _run(
 ) -> WriteBacks:
     started, tally, stopped_by = time.monotonic(), _Tally(side), None
     store.begin()
-    while people := store.take(side, WINDOW):
+    while people := store.take(side, WINDOWS[side]):
         results = list(write(people))
         settled = [result for result in results if isinstance(result, Written)]
         store.settle(settled)
         tally.add(settled)
         errors = [result for result in results if isinstance(result, SyncError)]
+        if not errors and settled and all(result.unknown for result in settled):
+            told = f"opt-outs to {side}: no answer for any of {len(settled)} people, for instance {settled[0].key}."
+            errors = [RetriableError(f"{told} They stay open, and the next run goes on with them.")]
         if errors:
             log.error("opt-outs to %s: stopped after %d people", side, tally.counts["people"])
             raise errors[0]
@@ -136,17 +158,37 @@ def _in_parallel(
             stop.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How a run decides. Where it *takes_back* no opt-out, a decision for FALSE leaves both sides as they are."""
+
+    bound: BoundOptOuts
+    takes_back: bool
+
+    def decide(
+        self, campaign: CampaignWord, dynamics: DynamicsWord, news: frozenset[str]
+    ) -> Mapping[str, tuple[Standing, Decision]]:
+        sides = standings(self.bound.pairs, campaign, dynamics, news)
+        return {name: (standing, self._decision(standing)) for name, standing in sides.items()}
+
+    def _decision(self, standing: Standing) -> Decision:
+        decision = decide(self.bound.direction, standing)
+        if self.takes_back or (decision.campaign >= standing.campaign and decision.dynamics >= standing.dynamics):
+            return decision
+        return Decision(standing.campaign, standing.dynamics, decision.rule)
+
+
 # --- Campaign ---------------------------------------------------------------------------------------------------------
 
 
-def _to_profile(bound: BoundOptOuts, target: RecordTarget, person: OpenOptOuts) -> Written:
+def _to_profile(rule: _Rule, target: RecordTarget, person: OpenOptOuts) -> Written:
     """Bring one profile into step, by what it says now."""
     found = target.read(person.key)
     if found is None:
         return Written(person.key, engine_calls=1, gone=True)
-    live = read_campaign(found.values, bound.stamps)
-    decided = _decide(bound, live, person.dynamics, _news(person, live))
-    wanted = {name: d.campaign for name, (s, d) in decided.items() if d.campaign is not s.campaign}
+    live = read_campaign(found.values, rule.bound.stamps)
+    decided = rule.decide(live, person.dynamics, _news(person, live))
+    wanted = {name: d.campaign for name, (s, d) in decided.items() if person.ours and d.campaign is not s.campaign}
     read = Written(person.key, engine_calls=1, seen=live, decided=_listed(decided, wanted, "campaign"))
     if not wanted:
         return read
@@ -156,28 +198,26 @@ def _to_profile(bound: BoundOptOuts, target: RecordTarget, person: OpenOptOuts) 
         return replace(read, engine_calls=2, refused=str(refusal), decided=())
     except UnknownOutcome:
         again = target.read(person.key)
-        now = read_campaign(again.values, bound.stamps) if again else live
+        now = read_campaign(again.values, rule.bound.stamps) if again else live
         arrived = all(now.values.get(name) is value for name, value in wanted.items())
         unsettled = replace(read, engine_calls=3, seen=now, unknown=not arrived)
         return unsettled if arrived else replace(unsettled, decided=())
     return replace(read, engine_calls=2, seen=live.after(wanted))
 
 
-def _decide(
-    bound: BoundOptOuts, campaign: CampaignWord, dynamics: DynamicsWord, news: frozenset[str]
-) -> Mapping[str, tuple[Standing, Decision]]:
-    sides = standings(bound.pairs, campaign, dynamics, news)
-    return {name: (standing, decide(bound.direction, standing)) for name, standing in sides.items()}
-
-
 def _news(person: OpenOptOuts, live: CampaignWord) -> frozenset[str]:
-    """Which opt-outs are news once Campaign's live word is known."""
+    """Which opt-outs are news once Campaign's live word is known. A file may have told whole seconds only."""
     known = person.campaign
     return person.news | {
         name
         for name, value in live.values.items()
-        if value is not known.values.get(name, value) or live.stamps.get(name) != known.stamps.get(name)
+        if value is not known.values.get(name, value)
+        or _second(live.stamps.get(name)) != _second(known.stamps.get(name))
     }
+
+
+def _second(moment: datetime | None) -> datetime | None:
+    return moment and to_second(moment)
 
 
 def _listed(
@@ -205,8 +245,9 @@ class _Case:
 class _ToDynamics:
     """One window of people, decided and written in rounds: who changed meanwhile comes into the next one."""
 
-    def __init__(self, bound: BoundOptOuts, rows: RowTarget, target: RecordTarget, workers: int) -> None:
-        self._bound, self._rows, self._target, self._workers = bound, rows, target, workers
+    def __init__(self, rule: _Rule, rows: RowTarget, target: RecordTarget, workers: int) -> None:
+        self._rule, self._rows, self._target, self._workers = rule, rows, target, workers
+        self._bound = rule.bound
 
     def write(self, people: Sequence[OpenOptOuts]) -> Iterator[Written | SyncError]:
         cases = [_Case(person) for person in people]
@@ -248,22 +289,22 @@ class _ToDynamics:
             yield error
 
     def _with_live_word(self, cases: Sequence[_Case]) -> Iterator[Written | SyncError | _Case]:
-        """The same cases; where an opt-out would be taken back in Dynamics, by what Campaign says now."""
+        """The same cases; by what Campaign says now, where what is known of it may be too old to go by."""
         asked: dict[str, _Case] = {}
         for case in cases:
-            takes_back = any(
-                standing.dynamics and not decision.dynamics for standing, decision in self._decided(case).values()
-            )
-            if takes_back and case.seen is None:
+            if case.seen is None and any(_needs_live_word(*decided) for decided in self._decided(case).values()):
                 asked[case.person.key] = case
             else:
                 yield case
         results = _in_parallel(self._read_profile, [case.person for case in asked.values()], self._workers)
         for result in results:
-            if isinstance(result, SyncError) or result.seen is None:
+            if isinstance(result, SyncError):
                 yield result
                 continue
             case = asked[result.key]
+            if result.seen is None:
+                yield replace(result, engine_calls=case.engine_calls + result.engine_calls)
+                continue
             person = replace(case.person, campaign=result.seen, news=_news(case.person, result.seen))
             yield replace(case, person=person, seen=result.seen, engine_calls=case.engine_calls + 1)
 
@@ -273,7 +314,7 @@ class _ToDynamics:
         return Written(person.key, engine_calls=1, seen=seen, gone=found is None)
 
     def _decided(self, case: _Case) -> Mapping[str, tuple[Standing, Decision]]:
-        return _decide(self._bound, case.person.campaign, case.person.dynamics, case.person.news)
+        return self._rule.decide(case.person.campaign, case.person.dynamics, case.person.news)
 
     def _settled(
         self,
@@ -291,6 +332,8 @@ class _ToDynamics:
                 return self._read_again(case)
             case RowResult.REFUSED:
                 return replace(self._result(case), refused=outcome.reason)
+            case RowResult.UNKNOWN | RowResult.UNSENT:
+                return replace(self._result(case), unknown=True)
             case _:
                 return self._result(case)
 
@@ -305,6 +348,13 @@ class _ToDynamics:
 
     def _result(self, case: _Case) -> Written:
         return Written(case.person.key, case.engine_calls, case.seen, case.row)
+
+
+def _needs_live_word(standing: Standing, decision: Decision) -> bool:
+    """Whether an opt-out would be taken back in Dynamics, or made there although the contact changed later than what is
+    known of Campaign: whoever changed it may have opted in in both systems."""
+    writes = decision.dynamics is not standing.dynamics
+    return writes and (standing.dynamics or decision.rule == OPT_OUT_WINS)
 
 
 def _moment(value: object) -> datetime | None:

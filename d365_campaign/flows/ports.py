@@ -39,8 +39,11 @@ class RecordTarget(Protocol):
         """The record with this key, or None when there is none (or none that can be seen)."""
         ...
 
-    def create(self, key: str, values: Mapping[str, object]) -> None:
-        """Insert. Raises RecordRejected, with `duplicate_key` when the key exists already, or UnknownOutcome."""
+    def create(self, key: str, values: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Insert; the record as it is now, where that is told.
+
+        Raises RecordRejected, with `duplicate_key` when the key exists already, or UnknownOutcome.
+        """
         ...
 
     def update(self, key: str, found: FoundRecord, values: Mapping[str, object]) -> None:
@@ -84,7 +87,7 @@ class FileArea(Protocol):
 
     @property
     def hostile_names(self) -> Sequence[str]:
-        """Names met in listings that no harmless file has; they are never used in a path."""
+        """Names in the last listing that no harmless file has; they are never used in a path."""
         ...
 
     def files(self, folder: str) -> Sequence[RemoteFile]:
@@ -92,6 +95,10 @@ class FileArea(Protocol):
         ...
 
     def has_folder(self, folder: str) -> bool: ...
+
+    def make_folder(self, folder: str) -> None:
+        """Make a folder if it is missing; the one that it stands in has to be there."""
+        ...
 
     def download(self, folder: str, name: str, into: BinaryIO) -> None:
         """Write the file's content to *into*. Raises RetriableError when it ends too early."""

@@ -13,8 +13,10 @@ from d365_campaign import checks
 from d365_campaign.config import Configuration
 from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
 from d365_campaign.flows.findings import Finding, fine, in_two, tried, warning, wrong
+from d365_campaign.flows.preflight_opt_outs import Storage, WorkflowProbe, look_at_opt_outs, pairs_fit
 from d365_campaign.flows.preflight_privacy import personal_data
 from d365_campaign.flows.preflight_table import CampaignResources, DynamicsTables, Systems, TableLook, look_at
+from d365_campaign.mapping import CONTACT
 from d365_campaign.settings import EngineCallSettings, PrivacySettings
 from d365_campaign.store.outside import SavedTable, place_of, saved_tables
 
@@ -44,7 +46,7 @@ class DynamicsProbe(DynamicsTables, Protocol):
     def clock_skew_seconds(self) -> float | None: ...
 
 
-class CampaignProbe(CampaignResources, Protocol):
+class CampaignProbe(CampaignResources, WorkflowProbe, Protocol):
     """Campaign, as a preflight asks it."""
 
     def ping(self) -> None: ...
@@ -61,13 +63,15 @@ def preflight(
     configuration: Configuration,
     connect_dynamics: Callable[[], DynamicsProbe],
     connect_campaign: Callable[[], CampaignProbe],
+    find_storage: Callable[[], Storage] | None = None,
     *,
     table: str | None = None,
     scan_keys: bool = False,
 ) -> list[Finding]:
     """Everything that is fine, worth knowing or wrong; with *table*, of that mapping and what it needs.
 
-    The connectors raise SyncError where there is nothing to connect with. With *scan_keys* all keys that Campaign
+    The connectors raise SyncError where there is nothing to connect with; of the SFTP area, that is asked of opt-outs
+    only. With *scan_keys* all keys that Campaign
     holds are listed, which takes an engine call for each thousand.
     """
     mappings = configuration.tables if table is None else [configuration.table(table)]
@@ -80,6 +84,7 @@ def preflight(
         systems = Systems(dynamics, campaign, scan_keys)
         looks = list(pool.map(lambda mapping: look_at(mapping, configuration, systems, earlier), mappings))
         privacy = personal_data(looks, configuration, campaign, pool)
+        opt_outs = look_at_opt_outs(configuration, campaign, find_storage) if CONTACT in names else []
     return [
         *_configuration(configuration),
         *of_dynamics,
@@ -87,8 +92,15 @@ def preflight(
         *_room(configuration.settings.staging.path, looks),
         *in_file,
         *(finding for look in looks for finding in (*look.findings, *privacy.get(look.mapping.name, ()))),
+        *(finding for look in looks for finding in _pairs(look, configuration)),
+        *opt_outs,
         *_first_load(configuration, looks, complete=table is None),
     ]
+
+
+def _pairs(look: TableLook, configuration: Configuration) -> Iterator[Finding]:
+    if look.mapping.name == CONTACT:
+        yield from pairs_fit(configuration.opt_outs, look.source, look.target)
 
 
 def _configuration(configuration: Configuration) -> Iterator[Finding]:

@@ -55,11 +55,13 @@ class Systems:
 class TableLook:
     """What was found of a table. *records* is Dynamics' own count, None where it tells none.
 
-    *target* is its Campaign resource where it was found, *loads_first*: its first load is still to come.
+    *source* is its Dynamics table and *target* its Campaign resource where they were found, *loads_first*: its first
+    load is still to come.
     """
 
     mapping: TableMapping
     findings: Sequence[Finding]
+    source: SourceTable | None
     target: TargetResource | None
     records: int | None
     loads_first: bool
@@ -90,7 +92,7 @@ def look_at(
         findings += _both_sides(mapping, source, target, saved)
     if loads_first:
         findings += _large_load(mapping, records, saved, configuration.settings.guardrails.large_load_records)
-    return TableLook(mapping, findings, target, records, loads_first)
+    return TableLook(mapping, findings, source, target, records, loads_first)
 
 
 def _in_dynamics(name: str, dynamics: DynamicsTables | None) -> tuple[SourceTable | None, int | None, list[Finding]]:

@@ -3,7 +3,7 @@
 What the outcome of a write is that got no answer is settled by reading the record back, never by inserting again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from d365_campaign.binding import BoundMapping
@@ -13,6 +13,7 @@ from d365_campaign.field_types import same_in_campaign, to_wire
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.ports import RecordTarget
 from d365_campaign.opt_out import CampaignWord, decide, read_campaign, standings
+from d365_campaign.opt_out_changes import Decided
 
 
 class AllowanceSpent(SyncError):
@@ -42,7 +43,8 @@ class Writer:
     def _outcome(self, change: Change, attempt: "_Attempt") -> tuple[Outcome, SyncError | None]:
         try:
             kind, identical = attempt.run()
-            return Outcome(change.key, kind, Result.DONE, attempt.calls, identical, opt_outs=attempt.opt_outs), None
+            outcome = Outcome(change.key, kind, Result.DONE, attempt.calls, identical)
+            return replace(outcome, opt_outs=attempt.opt_outs, decided=attempt.decided), None
         except (RecordRejected, RecordHidden) as refusal:
             result = Result.REFUSED if isinstance(refusal, RecordRejected) else Result.DEFERRED
             fields = refusal.fields if isinstance(refusal, RecordRejected) else ()
@@ -68,6 +70,7 @@ class _Attempt:
         self.sent_without_answer = False
         # What Campaign says of opt-outs, once it was read or written.
         self.opt_outs: CampaignWord | None = None
+        self.decided: Sequence[Decided] = ()
 
     def run(self) -> tuple[Kind, bool]:
         """Do it. Returns what was done in the end, and whether Campaign held the desired values already."""
@@ -133,20 +136,26 @@ class _Attempt:
             for name, value in self._wire(self._change.values).items()
             if self._change.values[name] is not None
         }
+        decided = self._decided(CampaignWord({}))
+        opt_outs = _written(decided)
         try:
             self._count_call()
-            opt_outs = self._opt_outs(CampaignWord({}))
-            self._target.create(self._change.key, {**self._table.mapping.on_create, **values, **opt_outs})
-            self._know(CampaignWord(opt_outs))
+            made = self._target.create(self._change.key, {**self._table.mapping.on_create, **values, **opt_outs})
         except UnknownOutcome:
             found = self._read_back()
             if found is None:
                 raise
+            self.decided = decided
             self._patch(found)
+        else:
+            self.decided = decided
+            if kept := self._table.opt_outs:
+                self.opt_outs = read_campaign({**(made or {}), **opt_outs}, kept.stamps)
 
     def _patch(self, found: FoundRecord) -> bool:
         """Write what differs from *found*; True when nothing does."""
-        differing = self._to_write(found)
+        decided = self._decided(self.opt_outs) if self.opt_outs else ()
+        differing = {**self._wire(self._differing(found)), **_written(decided)}
         if not differing:
             return True
         try:
@@ -154,33 +163,25 @@ class _Attempt:
             self._target.update(self._change.key, found, differing)
         except UnknownOutcome:
             again = self._read_back()
-            if again is None or self._to_write(again):
+            if again is None or self._differing(again) or (self.opt_outs and self._decided(self.opt_outs)):
                 raise
         if self.opt_outs:
-            self._know(self.opt_outs.after(self._opt_outs(self.opt_outs)))
+            self.opt_outs = self.opt_outs.after(_written(decided))
+        self.decided = (*self.decided, *decided)
         return False
 
-    def _to_write(self, found: FoundRecord) -> dict[str, object]:
-        opt_outs = self._opt_outs(self.opt_outs) if self.opt_outs else {}
-        return {**self._wire(self._differing(found)), **opt_outs}
+    def _decided(self, campaign: CampaignWord) -> Sequence[Decided]:
+        """The opt-outs to write along where Campaign says *campaign*; of a record that isn't there yet, it says FALSE.
 
-    def _opt_outs(self, campaign: CampaignWord) -> dict[str, bool]:
-        """The opt-outs to write where Campaign says *campaign*; of a record that isn't there yet, it says FALSE.
-
-        So no FALSE is sent with an insert: its fresh time could later outrank an opt-out in Dynamics.
+        No FALSE is: of an insert, its fresh time could later outrank an opt-out in Dynamics, and what is taken back of
+        others is written by `flows.opt_outs`, where a guard watches over it.
         """
         kept = self._table.opt_outs
         if kept is None or self._change.opt_outs is None:
-            return {}
-        return {
-            name: decided.campaign
-            for name, standing in standings(kept.pairs, campaign, self._change.opt_outs).items()
-            if (decided := decide(kept.direction, standing)).campaign is not standing.campaign
-        }
-
-    def _know(self, word: CampaignWord) -> None:
-        if self._table.opt_outs is not None:
-            self.opt_outs = word
+            return ()
+        sides = standings(kept.pairs, campaign, self._change.opt_outs)
+        decided = [Decided(name, side, decide(kept.direction, side), "campaign") for name, side in sides.items()]
+        return [d for d in decided if d.decision.campaign and not d.standing.campaign]
 
     def _differing(self, found: FoundRecord) -> Mapping[str, object]:
         """The values to write over a record that is there; what is withheld from later updates is left as it is."""
@@ -205,7 +206,7 @@ class _Attempt:
         self._count_call()
         found = self._target.read(self._change.key)
         if found is not None and self._table.opt_outs is not None:
-            self._know(read_campaign(found.values, self._table.opt_outs.stamps))
+            self.opt_outs = read_campaign(found.values, self._table.opt_outs.stamps)
         return found
 
     def _read_back(self) -> FoundRecord | None:
@@ -216,3 +217,7 @@ class _Attempt:
         if self.calls >= self._change.engine_calls and not self._allowance.take(1):
             raise AllowanceSpent("The engine-call budget is spent.")
         self.calls += 1
+
+
+def _written(decided: Sequence[Decided]) -> dict[str, bool]:
+    return {d.attribute: d.decision.campaign for d in decided}

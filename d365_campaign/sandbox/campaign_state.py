@@ -24,7 +24,7 @@ from .campaign_schema import (
 )
 from .campaign_values import converted, empty
 from .campaign_workflows import Workflows
-from .clock import Clock
+from .clock import Clock, SkewedClock
 from .opt_out_export import OptOutExport
 from .settings import Settings
 
@@ -44,11 +44,12 @@ class CampaignState:
         lock: threading.RLock,
         resources: Iterable[ResourceDefinition] = DEFAULT_RESOURCES,
     ) -> None:
-        self.clock, self.settings, self.lock = clock, settings, lock
+        self.settings, self.lock = settings, lock
+        self.clock: Clock = SkewedClock(clock, lambda: settings.campaign_clock_skew_seconds)
         self._initial = tuple(resources)
         self._number = 1000
         self.resources: dict[str, Resource] = {}
-        self.workflow_runs = Workflows(clock, settings)
+        self.workflow_runs = Workflows(self.clock, settings)
         self.privacy_requests: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, dict[str, Any]] = {}
         self._logs: list[dict[str, Any]] = []

@@ -1,5 +1,6 @@
 """The sandbox's own time: real time plus whatever a test has advanced it by."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
@@ -31,6 +32,17 @@ class Clock:
 
     def campaign_stamp(self) -> str:
         return campaign_stamp(self.now())
+
+
+class SkewedClock(Clock):
+    """The clock of a system that is so many *seconds* ahead of the sandbox's own, or behind it."""
+
+    def __init__(self, clock: Clock, seconds: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    def now(self) -> datetime:
+        return self._clock.now() + timedelta(seconds=self._seconds())
 
 
 def campaign_stamp(moment: datetime) -> str:

@@ -223,9 +223,17 @@ class Sandbox:
             "dataverse": lambda: settings.dataverse_latency_seconds,
             "campaign": lambda: settings.campaign_latency_seconds,
         }
-        throttle = {"dataverse": self._dataverse_api.throttle}
+        throttle, clocks = {"dataverse": self._dataverse_api.throttle}, {"campaign": self.campaign.clock}
         doors: dict[str, ASGIApp] = {
-            system: Gateway(system, app, self.call_log, self.faults, clock, latencies.get(system), throttle.get(system))
+            system: Gateway(
+                system,
+                app,
+                self.call_log,
+                self.faults,
+                clocks.get(system, clock),
+                latencies.get(system),
+                throttle.get(system),
+            )
             for system, app in apps.items()
         }
         doors["dataverse"] = AdminBeside(AdminApi(self).app(lock), doors["dataverse"])

@@ -101,6 +101,9 @@ class Settings:
     """How long a signal activity takes no second signal."""
     transactional_events: tuple[str, ...] = ("EVTcartAbandonment",)
 
+    campaign_clock_skew_seconds: float = 0.0
+    """How far Campaign's clock is ahead of Dataverse's; its stamps, `Date` headers and exports go by it."""
+
     # The daily opt-out export and the SFTP storage it goes to
     sftp_exports_folder: bool = True
     """Whether `d365_loads/exports` is there after a reset; on a real server the customer makes it."""

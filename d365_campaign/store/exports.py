@@ -1,24 +1,27 @@
 """Daily opt-out files on their way into the staging file."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
-import polars as pl
 
 from d365_campaign.binding import BoundMapping
 from d365_campaign.opt_out import PROFILE_CHANGED
 from d365_campaign.opt_out_changes import Export, ExportContent
-from d365_campaign.opt_out_files import KEY, ExportSettings
+from d365_campaign.opt_out_files import KEY, ExportSettings, RemoteFile
 from d365_campaign.store import sql_opt_outs as sql
 from d365_campaign.store.opt_outs import OptOutStore
 from d365_campaign.store.sql import relation as own_relation
-from d365_campaign.store.transaction import registered, transaction
+from d365_campaign.store.transaction import transaction
 from d365_campaign.store.values import quote, text
 
 _COLUMNS = "name, rows, unreadable, without_key, missing, refused, cut, exported_at, taken_at"
-_TEMPORARY = ("lines", "typed", "seen", "merged", "reject_scans", "reject_errors")
+_TEMPORARY = ("typed", "seen", "merged", "set_aside", "reject_scans", "reject_errors")
+# What a file may bring about that is no fault of ours or of the disk's.
+_UNREADABLE = (duckdb.DataError, duckdb.ProgrammingError)
 
 
 class ExportStore:
@@ -40,10 +43,26 @@ class ExportStore:
 
     def known(self, name: str, digest: str) -> Export | None:
         """The file with this content, if it was taken in under whatever name, or refused by the very same settings."""
-        query = f"""select {_COLUMNS} from {sql.relation("export")}
-                    where digest = $1 and (refused is null or (name = $2 and format = $3)) order by taken_at limit 1"""
-        found = self._rows(query, [digest, name, self._settings.model_dump_json()])
+        return self._first(
+            "digest = $1 and (refused is null or (name = $2 and format = $3))", [digest, name, self._format]
+        )
+
+    def met(self, file: RemoteFile) -> Export | None:
+        """The file as it lies there, if it was met before and left there: refused by the very same settings, or cut."""
+        return self._first(
+            "name = $1 and bytes = $2 and modified_at = $3 and (cut or (refused is not null and format = $4))",
+            [file.name, file.size, _naive(file.modified_at), self._format],
+        )
+
+    def _first(self, condition: str, parameters: Sequence[object]) -> Export | None:
+        query = f"select {_COLUMNS} from {sql.relation('export')} where {condition} order by taken_at limit 1"
+        found = self._rows(query, parameters)
         return _export(*found[0]) if found else None
+
+    @property
+    def _format(self) -> str:
+        """Changes with anything by which a file may be refused."""
+        return f"{self._settings.model_dump_json()} {self._opt_outs.bound.fingerprint()}"
 
     def latest(self, limit: int) -> Sequence[Export]:
         """What became of the latest files, last one first."""
@@ -57,10 +76,10 @@ class ExportStore:
         latest: datetime = self._rows(query)[0][0]
         return latest.replace(tzinfo=UTC)
 
-    def refuse(self, name: str, digest: str, size: int, reason: str) -> Export:
+    def refuse(self, file: RemoteFile, digest: str, reason: str) -> Export:
         """Remember that nothing of a file was taken in, and why."""
         with transaction(self._connection):
-            return self._book(digest, size, Export(name, refused=reason))
+            return self._book(digest, file.size, file.modified_at, Export(file.name, refused=reason))
 
     def take(self, content: ExportContent) -> Export:
         """Take in a daily file, all or nothing.
@@ -70,48 +89,48 @@ class ExportStore:
         """
         try:
             with transaction(self._connection):
-                return self._book(content.digest, content.bytes, self._take(content))
+                return self._booked(content, self._take(content))
+        except _UNREADABLE as error:  # its message holds values
+            refused = f"DuckDB can't read it ({type(error).__name__}). Let the workflow export it again."
         finally:
             for name in _TEMPORARY:
                 self._run(f"drop table if exists temp.{name}")
+        with transaction(self._connection):
+            return self._booked(content, Export(content.name, refused=refused))
 
     def _take(self, content: ExportContent) -> Export:
-        self._read_lines(content)
         columns = self._columns(content.header)
-        spellings = {True: self._settings.true, False: self._settings.false}
+        spellings = {True: self._settings.opted_out, False: self._settings.opted_in}
         typed = sql.typed_lines(columns, spellings, self._settings.time_formats)
-        self._run(f"create or replace temp table typed as {typed}")
+        self._run(f"create or replace temp table typed as with lines as ({self._lines(content)})\n{typed}")
         rows, without_key, changed = self._rows(
             "select count(*), count(*) filter (key is null), max(changed_at) from typed"
         )[0]
-        unreadable = self._unreadable(content)
-        total = rows + unreadable.filter(pl.col("broken")).height
-        if unreadable.height > max(1, self._settings.max_bad_share * total):
-            return Export(content.name, refused=_too_many(unreadable, total))
+        self._find_unreadable(content)
+        unreadable, broken = self._rows("select count(*), count(*) filter (broken) from set_aside")[0]
+        if unreadable > max(1, self._settings.max_bad_share * (rows + broken)):
+            return Export(content.name, refused=self._too_many(unreadable, rows + broken))
         self._run(f"create or replace temp table seen as {sql.seen_in_file()}")
         for statement in sql.merge_seen(live=False):
             self._run(statement)
-        self._set_aside(content.name, unreadable)
+        self._set_aside(content.name)
         return Export(
             content.name,
-            total,
-            unreadable.height,
+            rows + broken,
+            unreadable,
             without_key,
             self._missing(columns),
             cut=content.cut_row is not None,
             exported_at=changed and changed.replace(tzinfo=UTC),
         )
 
-    def _read_lines(self, content: ExportContent) -> None:
+    def _lines(self, content: ExportContent) -> str:
         """All text; what has more or fewer columns than the header is kept in `reject_errors`."""
         columns = "{" + ", ".join(f"{text(name)}: 'varchar'" for name in content.header) + "}"
         quoted = text(self._settings.quote)
-        self._run(
-            f"""create or replace temp table lines as
-select * from read_csv({text(str(content.path))}, delim = {text(self._settings.delimiter)}, header = true,
-  auto_detect = false, quote = {quoted}, escape = {quoted}, columns = {columns}, null_padding = false,
+        return f"""select * from read_csv({text(_literal(str(content.path)))}, delim = {text(self._settings.delimiter)},
+  header = true, auto_detect = false, quote = {quoted}, escape = {quoted}, columns = {columns}, null_padding = false,
   ignore_errors = true, store_rejects = true)"""
-        )
 
     def _columns(self, header: Sequence[str]) -> Mapping[str, str]:
         """What leads from a column of `SEEN` to one of the file, as far as it has it."""
@@ -132,56 +151,47 @@ select * from read_csv({text(str(content.path))}, delim = {text(self._settings.d
             if (stamps := self._opt_outs.bound.stamps[pair.target])
         }
         missing = [self._settings.column(stamps[0]) for name, stamps in wanted.items() if name not in columns]
-        return [*missing, *([] if "changed_at" in columns else [self._settings.column(PROFILE_CHANGED)])]
+        return (*missing, *([] if "changed_at" in columns else [self._settings.column(PROFILE_CHANGED)]))
 
-    def _unreadable(self, content: ExportContent) -> pl.DataFrame:
-        """Line (where it is known), key, reason, and whether the row as such is *broken*, of each row to set aside."""
-        at = content.header.index(self._settings.column(KEY))
-        faulty = [
-            (None, key, reason, False)
-            for key, reason in self._rows("select key, fault from typed where fault is not null")
-        ]
-        broken = [
-            (line, _field(part, at, self._settings.delimiter), reason, True)
-            for line, csv_line, reason in self._rows(
-                """select line, any_value(csv_line), lower(any_value(error_type)::varchar)
-                   from reject_errors group by line"""
-            )
-            for part in csv_line.splitlines() or [""]
-        ]
+    def _find_unreadable(self, content: ExportContent) -> None:
+        """Each row to set aside, as `set_aside`."""
+        at, delimiter, mark = (
+            content.header.index(self._settings.column(KEY)),
+            self._settings.delimiter,
+            self._settings.quote,
+        )
+        self._run(f"create or replace temp table set_aside as {sql.unreadable_lines(at, delimiter, mark)}")
         if content.cut_row is not None:
-            broken.append(
-                (None, _field(content.cut_row, at, self._settings.delimiter), "the file ends in its middle", True)
-            )
-        schema = {"line": pl.Int64, "key": pl.String, "reason": pl.String, "broken": pl.Boolean}
-        return pl.DataFrame([*faulty, *broken], schema=schema, orient="row")
+            key = _field(content.cut_row, at, delimiter, mark)
+            self._run("insert into set_aside values (null, $1, 'the file ends in its middle', true)", [key])
 
-    def _set_aside(self, name: str, unreadable: pl.DataFrame) -> None:
+    def _too_many(self, unreadable: int, rows: int) -> str:
+        reason = self._rows("select reason from set_aside group by reason order by count(*) desc, reason limit 1")[0][0]
+        return f"{unreadable} of {rows} rows can't be read, most often because: {reason}"
+
+    def _set_aside(self, name: str) -> None:
         """Keep them, with keys of contacts only: of a broken row, anything might stand in the key's place."""
-        if unreadable.is_empty():
-            return
         key = quote(self._table.mapping.key.source)
         contact = f"select {key} from {own_relation(self._table, 'snapshot')}"
-        with registered(self._connection, set_aside=unreadable):
-            self._run(
-                f"""insert into {sql.relation("unreadable")}
-select $1, line, case when key in ({contact}) then key end, reason from set_aside""",
-                [name],
-            )
-            for statement in sql.doubt(f"select distinct key from set_aside where key in ({contact})"):
-                self._run(statement)
-
-    def _book(self, digest: str, size: int, export: Export) -> Export:
-        booked = Export(
-            export.name, export.rows, export.unreadable, export.without_key, export.missing, export.refused,
-            export.cut, export.exported_at, datetime.now(UTC),
-        )  # fmt: skip
         self._run(
-            f"insert into {sql.relation('export')} values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            f"""insert into {sql.relation("unreadable")}
+select $1, line, case when key in ({contact}) then key end, reason from set_aside""",
+            [name],
+        )
+        for statement in sql.doubt(f"select distinct key from set_aside where key in ({contact})"):
+            self._run(statement)
+
+    def _booked(self, content: ExportContent, export: Export) -> Export:
+        return self._book(content.digest, content.bytes, content.modified_at, export)
+
+    def _book(self, digest: str, size: int, modified_at: datetime | None, export: Export) -> Export:
+        booked = replace(export, taken_at=datetime.now(UTC))
+        self._run(
+            f"insert into {sql.relation('export')} values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             [
-                booked.name, digest, self._settings.model_dump_json(), size, booked.rows, booked.unreadable,
-                booked.without_key, list(booked.missing), booked.refused, booked.cut,
-                booked.exported_at and booked.exported_at.replace(tzinfo=None), datetime.now(UTC).replace(tzinfo=None),
+                booked.name, digest, self._format, size, _naive(modified_at), booked.rows, booked.unreadable,
+                booked.without_key, list(booked.missing), booked.refused, booked.cut, _naive(booked.exported_at),
+                _naive(booked.taken_at),
             ],
         )  # fmt: skip
         return booked
@@ -193,15 +203,20 @@ select $1, line, case when key in ({contact}) then key end, reason from set_asid
         self._connection.execute(statement, parameters)
 
 
-def _too_many(unreadable: pl.DataFrame, rows: int) -> str:
-    reason = unreadable["reason"].value_counts(sort=True)["reason"][0]
-    return f"{unreadable.height} of {rows} rows can't be read, most often because: {reason}"
+def _literal(path: str) -> str:
+    """A path that stands for itself where a pattern may stand."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
 
 
-def _field(line: str, at: int, delimiter: str) -> str | None:
+def _naive(moment: datetime | None) -> datetime | None:
+    """The same moment as the staging file holds it, in UTC."""
+    return moment and moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _field(line: str, at: int, delimiter: str, mark: str) -> str | None:
     """A column of a broken row, if it is there as a whole."""
     fields = line.split(delimiter)
-    return fields[at].strip() or None if at < len(fields) - 1 else None
+    return fields[at].strip(f" {mark}") or None if at < len(fields) - 1 else None
 
 
 def _export(
@@ -216,4 +231,6 @@ def _export(
     taken_at: datetime,
 ) -> Export:
     exported = exported_at and exported_at.replace(tzinfo=UTC)
-    return Export(name, rows, unreadable, without_key, missing, refused, cut, exported, taken_at.replace(tzinfo=UTC))
+    return Export(
+        name, rows, unreadable, without_key, tuple(missing), refused, cut, exported, taken_at.replace(tzinfo=UTC)
+    )

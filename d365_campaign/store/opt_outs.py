@@ -9,14 +9,16 @@ import duckdb
 import polars as pl
 
 from d365_campaign.binding import MODIFIED_ON, VERSION, BoundMapping, BoundOptOuts
-from d365_campaign.opt_out import ATTRIBUTES, CampaignWord, Decision, DynamicsWord, Standing
-from d365_campaign.opt_out_changes import LedgerEntry, OpenOptOuts, OptOutSummary, Side, Written
+from d365_campaign.opt_out import ATTRIBUTES, CampaignWord, DynamicsWord
+from d365_campaign.opt_out_changes import Decided, LedgerEntry, OpenOptOuts, OptOutSummary, Side, Written
 from d365_campaign.store import sql_opt_outs as sql
 from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.opt_out_desk import kept_decisions
+from d365_campaign.store.output_log import OutputLog
 from d365_campaign.store.transaction import registered, transaction
 from d365_campaign.store.values import quote
 
-OPERATION = "opt_out"
+OPERATION, AUDIT = "opt_out", "audit"
 # At most: the profile is read, written, and read back where a write got no answer.
 MOST_CALLS = 3
 _TYPES: Mapping[str, pl.DataType] = {
@@ -32,9 +34,14 @@ class OptOutStore:
     that it belongs to the caller's."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, ledger: Ledger, table: BoundMapping, opt_outs: BoundOptOuts
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        ledger: Ledger,
+        table: BoundMapping,
+        opt_outs: BoundOptOuts,
+        output_log: OutputLog | None = None,
     ) -> None:
-        self._connection, self._ledger, self._table = connection, ledger, table
+        self._connection, self._ledger, self._table, self._output_log = connection, ledger, table, output_log
         self.bound = opt_outs
 
     def prepare(self) -> None:
@@ -143,7 +150,7 @@ class OptOutStore:
         return taken
 
     def _open(
-        self, key: str, version: int, modified: datetime | None, changed: datetime | None, *parts: Any
+        self, key: str, version: int, modified: datetime | None, changed: datetime | None, ours: bool, *parts: Any
     ) -> OpenOptOuts:
         names = [pair.target for pair in self.bound.pairs]
         dynamics, campaign, stamps, news = (dict(zip(names, parts[at::4], strict=True)) for at in range(4))
@@ -153,6 +160,7 @@ class OptOutStore:
             CampaignWord(campaign, {name: _utc(stamp) for name, stamp in stamps.items()}, _utc(changed)),
             DynamicsWord(dynamics, _utc(modified)),
             frozenset(name for name, new in news.items() if new),
+            ours,
         )
 
     def settle(self, results: Sequence[Written]) -> None:
@@ -162,7 +170,11 @@ class OptOutStore:
             self.forget_profiles([r.key for r in results if r.gone])
             self._note_rows({r.key: r.row for r in results if r.row is not None})
             self._acted_on(results)
-            self._book(results)
+            calls = sum(result.engine_calls for result in results)
+            self._ledger.book(self._table.name, {OPERATION: (calls, calls)})
+            self.note_decided({r.key: r.decided for r in results})
+            if self._output_log:
+                self._output_log.note_opt_outs(self._table, results)
             touched = pl.DataFrame({"key": [r.key for r in results]}, schema={"key": pl.String})
             with registered(self._connection, settled_keys=touched):
                 self.touch("select key from settled_keys")
@@ -189,20 +201,19 @@ class OptOutStore:
                 news = quote(pair.target + sql.NEWS)
                 self._run(f"update {sql.relation('campaign')} set {news} = false where key = any($1)", [keys])
 
-    def _book(self, results: Sequence[Written]) -> None:
-        calls = sum(result.engine_calls for result in results)
-        self._ledger.book(self._table.name, {OPERATION: (calls, calls)})
+    def note_decided(self, decided_of: Mapping[str, Sequence[Decided]]) -> None:
+        """Keep what was decided and written, by key. Belongs to the caller's transaction."""
         sources = {pair.target: pair.source for pair in self.bound.pairs}
         now = datetime.now(UTC).replace(tzinfo=None)
         rows = [
             (
-                result.key, d.attribute, sources[d.attribute], self.bound.direction.value,
+                key, d.attribute, sources[d.attribute], self.bound.direction.value,
                 d.standing.campaign, _naive(d.standing.campaign_at),
                 d.standing.dynamics, _naive(d.standing.dynamics_at),
                 d.decision.campaign, d.decision.dynamics, d.decision.rule, d.written_to, now,
             )
-            for result in results
-            for d in result.decided
+            for key, decided in decided_of.items()
+            for d in decided
         ]  # fmt: skip
         if rows:
             schema = {name: _TYPES[kind] for name, kind in sql.RELATIONS["decision"].items()}
@@ -218,18 +229,7 @@ class OptOutStore:
 
     def decisions(self, key: str) -> Sequence[LedgerEntry]:
         """What was decided about one person, oldest first."""
-        query = f"select * from {sql.relation('decision')} where key = $1 order by decided_at, attribute"
-        return [
-            LedgerEntry(
-                entry, attribute, source, direction,
-                Standing(campaign, _utc(campaign_at), dynamics, _utc(dynamics_at)),
-                Decision(campaign_gets, dynamics_gets, rule), written_to, decided_at.replace(tzinfo=UTC),
-            )
-            for (
-                entry, attribute, source, direction, campaign, campaign_at, dynamics, dynamics_at,
-                campaign_gets, dynamics_gets, rule, written_to, decided_at,
-            ) in self._rows(query, [key])
-        ]  # fmt: skip
+        return kept_decisions(self._connection, key)
 
     def sample(self, size: int) -> Sequence[str]:
         """Keys of some people that both systems have, another choice each time."""
@@ -239,6 +239,12 @@ class OptOutStore:
     def decided_by_rule(self) -> Mapping[str, int]:
         """How many decisions the ledger holds, by rule."""
         return Counter(dict(self._rows(f"select rule, count(*) from {sql.relation('decision')} group by rule")))
+
+    def note_audit(self, seen: Mapping[str, CampaignWord], in_doubt: Sequence[str], engine_calls: int) -> None:
+        """Take in what an audit read live, by key, and book its calls; those *in_doubt* are read again by a run."""
+        with transaction(self._connection):
+            self.note_seen(seen, in_doubt)
+            self._ledger.book(self._table.name, {AUDIT: (engine_calls, engine_calls)})
 
     # --- plumbing -------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ CAMPAIGN = {**SEEN, **{name + NEWS: "boolean" for name in ATTRIBUTES}}
 RELATIONS = {
     "campaign": CAMPAIGN,
     "touched": {"key": "varchar"},
-    "open": {"key": "varchar", "to_campaign": "boolean", "to_dynamics": "boolean", "in_doubt": "boolean"},
+    "open": {"key": "varchar", **dict.fromkeys(("to_campaign", "to_dynamics", "opts_in", "in_doubt"), "boolean")},
     "in_flight": {"key": "varchar", "reserved": "integer"},
     "decision": {
         "key": "varchar",
@@ -68,6 +68,7 @@ RELATIONS = {
         "digest": "varchar",
         "format": "varchar",
         "bytes": "bigint",
+        "modified_at": "timestamp",
         "rows": "bigint",
         "unreadable": "bigint",
         "without_key": "bigint",
@@ -132,32 +133,44 @@ def _merged(name: str, *, live: bool, baseline: bool) -> str:
     value, at, news = quote(name), quote(name + AT), quote(name + NEWS)
     taken = f"s.{value} is not null" if live else f"(s.{value} is not null and not coalesce({_stale(name)}, false))"
     fresh = f"s.{value}" if baseline else f"(s.{value} or s.{at} is not null)"
-    changed = f"if(k.key is null, {fresh}, s.{value} is distinct from k.{value} or s.{at} is distinct from k.{at})"
+    # A file that tells whole seconds only, and a live read, tell the same change by different stamps.
+    other = f"{_second(f's.{at}')} is distinct from {_second(f'k.{at}')}"
+    # What a baseline tells of an opt-in that is known may be the time of our own write.
+    again = f"(s.{value} and {other})" if baseline else other
+    changed = f"if(k.key is null, {fresh}, s.{value} is distinct from k.{value} or {again})"
     return (
         f"if({taken}, s.{value}, coalesce(k.{value}, false)) as {value}, if({taken}, s.{at}, k.{at}) as {at},\n"
         f"       coalesce(k.{news}, false) or ({taken} and {changed}) as {news}"
     )
 
 
-def _latest(at: str) -> str:
-    """The latest moment that a stamp may stand for: one without a fraction may have lost it."""
-    return f"if(date_trunc('second', {at}) = {at}, {at} + interval 999 milliseconds, {at})"
+def _second(moment: str) -> str:
+    return f"date_trunc('second', {moment})"
 
 
 def _stale(name: str) -> str:
-    """Whether what a file says of an opt-out is no later than what is known."""
+    """Whether what a file says of an opt-out is no later than what is known; null where there is no telling.
+
+    A stamp without a fraction may have lost it: it may stand for the end of its second.
+    """
     value, at = quote(name), quote(name + AT)
-    return f"""case when s.{at} is not null and k.{at} is not null then {_latest(f"s.{at}")} <= k.{at}
+    latest = f"if({_second(f's.{at}')} = s.{at}, s.{at} + interval 999 milliseconds, s.{at})"
+    same = f"s.{value} = k.{value} and {_second(f's.{at}')} = {_second(f'k.{at}')}"
+    return f"""case when s.{at} is not null and k.{at} is not null then {latest} <= k.{at} or ({same})
             when s.{at} is not null then false
             when k.{at} is not null then not s.{value}
-            else s.changed_at < date_trunc('second', k.changed_at) end"""
+            else s.changed_at < {_second("k.changed_at")} end"""
 
 
 def _unsure(name: str) -> str:
     """Whether a file contradicts what is known, and may or may not be later."""
     value, at = quote(name), quote(name + AT)
-    same_second = f"date_trunc('second', s.{at}) = date_trunc('second', k.{at}) and s.{at} <> k.{at}"
-    return f"(s.{value} <> k.{value} and (({same_second}) or (s.{at} is null and s.{value})))"
+    later = f"coalesce({_second('s.changed_at')} > {_second('k.changed_at')}, false)"
+    earlier = f"coalesce(s.changed_at < {_second('k.changed_at')}, false)"
+    return f"""(s.{value} <> k.{value} and case
+            when s.{at} is not null and k.{at} is not null then {_second(f"s.{at}")} = {_second(f"k.{at}")}
+            when s.{at} is null and k.{at} is not null then s.{value} or not {earlier}
+            else not {later} and not coalesce({_stale(name)}, false) end)"""
 
 
 def doubt(keys: str) -> list[str]:
@@ -196,53 +209,75 @@ def compare(table: BoundMapping, opt_outs: BoundOptOuts, *, everything: bool) ->
     """Decide every pair of the touched people, or of *everything*, and keep those with something to write as open."""
     key, touched = quote(table.mapping.key.source), f"select key from {relation('touched')}"
     among = "" if everything else f"\nwhere s.{key} in ({touched})"
-    sides = {"to_campaign": [], "to_dynamics": []}  # type: dict[str, list[str]]
+    # Where both systems say the same there is nothing to decide, whatever the rules.
+    differ = " or ".join(f"{parts['campaign']} <> {parts['dynamics']}" for parts in map(standing, opt_outs.pairs))
+    differ = f"{'and' if among else 'where'} ({differ} or k.in_doubt)"
+    wanted: dict[str, list[str]] = {"to_campaign": [], "to_dynamics": [], "opts_in": []}
     for pair in opt_outs.pairs:
         parts = standing(pair)
         decided = decision_sql(opt_outs.direction, parts)
-        sides["to_campaign"].append(f"({decided.campaign}) <> {parts['campaign']}")
-        sides["to_dynamics"].append(f"({decided.dynamics}) <> {parts['dynamics']}")
-    to_campaign, to_dynamics = ("\n    or ".join(conditions) for conditions in sides.values())
+        wanted["to_campaign"].append(f"({decided.campaign}) <> {parts['campaign']}")
+        wanted["to_dynamics"].append(f"({decided.dynamics}) <> {parts['dynamics']}")
+        wanted["opts_in"].append(
+            f"({decided.campaign}) < {parts['campaign']} or ({decided.dynamics}) < {parts['dynamics']}"
+        )
+    to_campaign, to_dynamics, opts_in = ("\n    or ".join(conditions) for conditions in wanted.values())
     return [
         f"delete from {relation('open')}" + ("" if everything else f" where key in ({touched})"),
+        # Their times are fetched for those alone who differ, which are few: it halves the width of the large join.
         f"""insert into {relation("open")}
-select key, to_campaign, to_dynamics, in_doubt
-from (
-  select s.{key} as key,
-    ({to_campaign}){_not_ours(table)} as to_campaign,
-    ({to_dynamics}) as to_dynamics,
-    k.in_doubt
+with differing as materialized (
+  select s.rowid as contact, k.rowid as profile
   from {own_relation(table, "snapshot")} as s
   join {relation("campaign")} as k on k.key = s.{key}{among}
+  {differ}
+)
+select key, to_campaign, to_dynamics, opts_in, in_doubt
+from (
+  select s.{key} as key,
+    ({to_campaign}) and {_ours(table)} as to_campaign,
+    ({to_dynamics}) as to_dynamics,
+    ({opts_in}) as opts_in,
+    k.in_doubt
+  from differing
+  join {own_relation(table, "snapshot")} as s on s.rowid = differing.contact
+  join {relation("campaign")} as k on k.rowid = differing.profile
 )
 where to_campaign or to_dynamics or in_doubt""",
-        *_settle_news(table, opt_outs, among),
+        *_settle_news(table, opt_outs, among, "" if everything else f" and key in ({touched})"),
         f"truncate {relation('touched')}",
     ]
 
 
-def _not_ours(table: BoundMapping) -> str:
-    """Profiles that were there before are left alone where the mapping says so."""
+def _ours(table: BoundMapping) -> str:
+    """Whether the profile `k` may be written: those that were there before are left alone where the mapping says so."""
     if table.mapping.adopt_existing == "by_key":
-        return ""
+        return "true"
     key = quote(table.mapping.key.target)
-    return f" and k.key in (select {key} from {own_relation(table, 'mirror')})"
+    return f"k.key in (select {key} from {own_relation(table, 'mirror')})"
 
 
-def _settle_news(table: BoundMapping, opt_outs: BoundOptOuts, among: str) -> list[str]:
-    """What both sides agree on is news no longer; only where Campaign alone decides does it matter what is."""
+def _settle_news(table: BoundMapping, opt_outs: BoundOptOuts, among: str, keys: str) -> list[str]:
+    """What both sides agree on is news no longer, nor is an opt-in that isn't paired: a pair that is added later begins
+    with opt-outs. Only where Campaign alone decides does it matter what is news."""
     if opt_outs.direction is not OptOutDirection.CAMPAIGN_TO_DYNAMICS:
         return []
     key, among = quote(table.mapping.key.source), among or "\nwhere true"
-    sides = [(quote(pair.target + NEWS), standing(pair)) for pair in opt_outs.pairs]
-    return [
-        f"""update {relation("campaign")} set {news} = false
-where {news} and key in (
+    sides = {pair.target: standing(pair) for pair in opt_outs.pairs}
+    agreed = [
+        f"""update {relation("campaign")} set {quote(name + NEWS)} = false
+where {quote(name + NEWS)} and key in (
   select k.key from {own_relation(table, "snapshot")} as s
   join {relation("campaign")} as k on k.key = s.{key}{among} and {parts["campaign"]} = {parts["dynamics"]}
 )"""
-        for news, parts in sides
+        for name, parts in sides.items()
     ]
+    unpaired = [(quote(name), quote(name + NEWS)) for name in ATTRIBUTES if name not in sides]
+    if not unpaired:
+        return agreed
+    opted_out = ", ".join(f"{news} = {news} and {value}" for value, news in unpaired)
+    opted_in = " or ".join(f"({news} and not {value})" for value, news in unpaired)
+    return [*agreed, f"update {relation('campaign')} set {opted_out}\nwhere ({opted_in}){keys}"]
 
 
 def news_is_what_opts_out() -> str:
@@ -253,8 +288,8 @@ def news_is_what_opts_out() -> str:
 
 def take_open(table: BoundMapping, opt_outs: BoundOptOuts, wanted: str) -> str:
     """Both sides of up to $limit open people for whom *wanted* holds and who weren't tried in this run: key, version,
-    when the contact changed, then of each pair Dynamics' value, Campaign's value, its time, and whether it is news;
-    at last when the profile changed.
+    when the contact changed, when the profile did, whether it may be written, then of each pair Dynamics' value,
+    Campaign's value, its time, and whether it is news.
     """
     return f"""{_both_words(table, opt_outs)}
 where s.{quote(table.mapping.key.source)} in (
@@ -268,7 +303,7 @@ def _both_words(table: BoundMapping, opt_outs: BoundOptOuts) -> str:
     key = quote(table.mapping.key.source)
     parts = [standing(pair) for pair in opt_outs.pairs]
     columns = ", ".join(f"{p['dynamics']}, {p['campaign']}, {p['campaign_at']}, {p['news']}" for p in parts)
-    return f"""select s.{key}, s.{quote(VERSION)}, s.{quote(MODIFIED_ON)}, k.changed_at, {columns}
+    return f"""select s.{key}, s.{quote(VERSION)}, s.{quote(MODIFIED_ON)}, k.changed_at, {_ours(table)}, {columns}
 from {own_relation(table, "snapshot")} as s
 join {relation("campaign")} as k on k.key = s.{key}"""
 
@@ -305,7 +340,8 @@ def summary() -> str:
     """How many profiles Campaign's word is known of, and how many people are open, by what is to be done."""
     held = "key in (select key from main.privacy_hold)"
     return f"""select (select count(*) from {relation("campaign")}), count(*) filter (to_campaign and not held),
-       count(*) filter (to_dynamics and not held), count(*) filter (in_doubt and not held), count(*) filter (held)
+       count(*) filter (to_dynamics and not held), count(*) filter (in_doubt and not held),
+       count(*) filter (opts_in and not held), count(*) filter (held)
 from (select *, {held} as held from {relation("open")})"""
 
 
@@ -338,7 +374,28 @@ def _truth(raw: str, spellings: Mapping[bool, Sequence[str]]) -> str:
 
 
 def _time(raw: str, formats: Sequence[str]) -> str:
-    return f"try_strptime(nullif({raw}, ''), [{', '.join(map(text, formats))}])"
+    # One after the other: given as a list they take three times as long, mostly for nothing.
+    return f"coalesce({', '.join(f'try_strptime({raw}, {text(format)})' for format in formats)}, null)"
+
+
+def unreadable_lines(key_at: int, delimiter: str, quote_mark: str) -> str:
+    """Line (where it is known), key, reason, and whether the row as such is broken, of each row that can't be read: out
+    of `typed` and `reject_errors`. The key of a broken row is its column *key_at*, if it is there as a whole.
+
+    What is taken for one row may be several lines, where a quote is never closed.
+    """
+    key = f"nullif(trim(fields[{key_at + 1}], {text(f' {quote_mark}')}), '')"
+    return f"""select null::bigint as line, key, fault as reason, false as broken from typed where fault is not null
+union all
+select line, if(len(fields) > {key_at + 1}, {key}, null), reason, true
+from (
+  select line, reason, string_split(row, {text(delimiter)}) as fields
+  from (
+    select line, lower(any_value(error_type)::varchar) as reason,
+      unnest(string_split(rtrim(coalesce(any_value(csv_line), ''), chr(10)), chr(10))) as row
+    from reject_errors group by line
+  )
+)"""
 
 
 def seen_in_file() -> str:
@@ -346,9 +403,11 @@ def seen_in_file() -> str:
     names = [name for name in SEEN if name not in ("key", "changed_at", "in_doubt")]
     latest = ", ".join(f"arg_max_null({quote(name)}, t.changed_at) as {quote(name)}" for name in names)
     own = ", ".join(map(quote, names))
-    return f"""with repeated as (select key from typed where fault is null group by key having count(*) > 1)
+    return f"""with repeated as (select key from typed where fault is null group by key having count(*) > 1),
+several as (select distinct * from typed where fault is null and key in (select key from repeated))
 select key, changed_at, in_doubt, {own} from typed
 where fault is null and key is not null and key not in (select key from repeated where key is not null)
 union all
-select t.key, max(t.changed_at), bool_or(t.changed_at is null) or count(*) > count(distinct t.changed_at), {latest}
-from typed as t where t.fault is null and t.key in (select key from repeated) group by t.key"""
+select t.key, max(t.changed_at),
+       count(*) > 1 and (bool_or(t.changed_at is null) or count(*) > count(distinct t.changed_at)), {latest}
+from several as t group by t.key"""

@@ -9,8 +9,12 @@ import duckdb
 
 from d365_campaign.binding import BoundMapping
 from d365_campaign.errors import ConfigurationError, RetriableError
+from d365_campaign.mapping import TableMapping
+from d365_campaign.opt_out import OptOuts
 from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.opt_out_desk import OptOutDesk
+from d365_campaign.store.output_log import OutputLog
 from d365_campaign.store.privacy import Privacy
 from d365_campaign.store.table_store import STATE, TableStore
 
@@ -30,7 +34,7 @@ UNWRITTEN = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalExcept
 class Staging:
     """An open staging file. `open_staging` gives one; it is closed when that block ends."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, logged_run: str | None = None) -> None:
         self._connection = connection
         connection.execute("set TimeZone = 'UTC'")  # in another, moments would be shifted on their way in
         _refuse_other_format(connection)
@@ -38,14 +42,19 @@ class Staging:
             connection.execute(statement)
         self.ledger = Ledger(connection)
         self.privacy = Privacy(connection)
+        self.output_log = OutputLog(connection, logged_run) if logged_run else None
 
     def table(self, bound: BoundMapping) -> TableStore:
         """The part of the file that belongs to one table mapping, made or brought up to date where needed."""
-        return TableStore(self._connection, self.ledger, bound)
+        return TableStore(self._connection, self.ledger, bound, self.output_log)
 
     def desk(self, name: str) -> TableDesk:
         """The same part, as a person asks about it. Raises ConfigurationError before the table's first run."""
         return TableDesk(self._connection, name)
+
+    def opt_out_desk(self, contact: TableMapping, opt_outs: OptOuts, max_opt_ins: int) -> OptOutDesk:
+        """What a person may ask about opt-outs. Raises ConfigurationError before the first run that keeps them."""
+        return OptOutDesk(self._connection, contact, opt_outs, max_opt_ins)
 
     @property
     def tables(self) -> Sequence[str]:
@@ -68,15 +77,16 @@ def _refuse_other_format(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextmanager
-def open_staging(path: Path) -> Iterator[Staging]:
+def open_staging(path: Path, logged_run: str | None = None) -> Iterator[Staging]:
     """Open the staging file, made with its folder when it isn't there; readable by its owner only.
 
+    *logged_run* is the id of a run of which is kept, for the output log, what became of each record.
     Raises RetriableError while another process works on it, ConfigurationError where it can't be opened at all.
     """
     with private_files():
         connection = _connect(path)
         try:
-            yield Staging(connection)
+            yield Staging(connection, logged_run)
         except UNWRITTEN as error:
             raise RetriableError(
                 f"staging file {path} could not be written ({type(error).__name__}): check free space and rights of "

@@ -32,6 +32,7 @@ from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.exports import ExportStore
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.opt_outs import OptOutStore, switched_off
+from d365_campaign.store.output_log import OutputLog
 from d365_campaign.store.privacy import forgotten, remember_links
 from d365_campaign.store.transaction import registered, transaction
 from d365_campaign.store.values import quote
@@ -67,11 +68,17 @@ def _utc(moment: datetime | None) -> datetime | None:
 class TableStore:
     """Snapshot, mirror and change set of one table mapping. Each public method is one transaction or reads only."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, ledger: Ledger, table: BoundMapping) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        ledger: Ledger,
+        table: BoundMapping,
+        output_log: OutputLog | None = None,
+    ) -> None:
         self._connection = connection
-        self._ledger = ledger
+        self._ledger, self._output_log = ledger, output_log
         self.table = table
-        self.opt_outs = OptOutStore(connection, ledger, table, table.opt_outs) if table.opt_outs else None
+        self.opt_outs = OptOutStore(connection, ledger, table, table.opt_outs, output_log) if table.opt_outs else None
         with self._transaction():
             self._prepare()
 
@@ -449,10 +456,13 @@ class TableStore:
         turned_down = any(o.result in (Result.REFUSED, Result.DEFERRED) for o in outcomes)
         with self._registered(outcome=pl.DataFrame(rows, schema=_OUTCOME, orient="row")), self._transaction():
             self._book_calls()
+            if self._output_log:
+                self._output_log.note_changes(self.table)
             for statement in sql_apply.settle(self.table):
                 self._run(statement)
             if self.opt_outs:
                 self.opt_outs.note_seen({o.key: o.opt_outs for o in outcomes if o.opt_outs})
+                self.opt_outs.note_decided({o.key: o.decided for o in outcomes})
                 deleted = [o.key for o in outcomes if o.kind is Kind.DELETE and o.result is Result.DONE]
                 self.opt_outs.forget_profiles(deleted)
             if turned_down:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import flat, full_size, pull, scan, tables
+from benchmarks import flat, full_size, opt_outs, pull, scan, tables
 from benchmarks.against_dlt import LOCK, Unavailable, environment, version
 from benchmarks.report import Figure, Target, footer, forget_peak, peak_mb, show
 
@@ -53,6 +53,23 @@ def test_incremental_runs_write_what_changed_on_the_sandbox(tmp_path: Path) -> N
         "flat, CPU per run",
         "flat, staging file",
         "flat, memory",
+    ]
+    assert min(figure.ours for figure in figures) > 0
+
+
+def test_opt_outs_are_decided_taken_from_a_file_and_written_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opt_outs, "REPEATS", 1)
+    monkeypatch.setattr(opt_outs, "BATCH_SECONDS", 0.01)
+
+    figures = opt_outs.run(tmp_path, scale=0.0001, full=True)
+
+    assert [figure.what for figure in figures] == [
+        "opt-outs, decide",
+        "opt-outs, file",
+        "opt-outs, write back",
+        "opt-outs, large file",
     ]
     assert min(figure.ours for figure in figures) > 0
 

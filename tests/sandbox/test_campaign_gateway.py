@@ -1,5 +1,8 @@
 """Adobe's gateway in front of the instance: "API troubleshooting" and Adobe's open-sourced gateway codes."""
 
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
 import pytest
 
 from d365_campaign.sandbox import Sandbox
@@ -48,3 +51,20 @@ def test_the_rate_limit_is_a_setting(sandbox: Sandbox, campaign: Caller) -> None
     assert answers[2].json() == {"error_code": "429050", "message": "Too many requests"}
     sandbox.advance_clock(int(answers[2].headers["Retry-After"]))
     assert campaign.get(PROFILE).status_code == 200
+
+
+@pytest.mark.parametrize("seconds", [300, -300])
+def test_campaigns_clock_may_differ_from_dataverses(sandbox: Sandbox, campaign: Caller, seconds: int) -> None:
+    sandbox.settings.update({"campaign_clock_skew_seconds": seconds})
+    sandbox.campaign.create("profile", {"externalId": "c1", "blackListEmail": True})
+    profile, moment = sandbox.campaign.get("profile", "c1"), sandbox.clock.now()
+    for stamp in ("created", "lastModified", "blackListEmailLastModified"):
+        ahead = datetime.fromisoformat(profile[stamp]) - moment
+        assert ahead.total_seconds() == pytest.approx(seconds, abs=5)
+    served = parsedate_to_datetime(campaign.get(PROFILE).headers["Date"])
+    assert (served - moment).total_seconds() == pytest.approx(seconds, abs=5)
+    sandbox.advance_clock(1)
+    name = sandbox.export_opt_outs()
+    assert name is not None
+    file = sandbox.sftp.root / "d365_loads" / "exports" / name
+    assert "c1;" in file.read_text(encoding="utf-8"), "the export's clock is Campaign's, so it misses no change"
