@@ -7,4 +7,6 @@ dataverse.py  campaign.py     what the two systems' answers mean; beside each: i
         http.py               one origin: token, retries, the gate all workers share
     throttle.py  tokens.py    when to send again; client credentials
         wire.py               one exchange over TLS, with an end in time
+sftp.py                       the files of Campaign's SFTP area
+        ssh.py                one connection to a pinned server
 """

@@ -24,6 +24,7 @@ from tests.opting_out import (
     EMAIL,
     EMAIL_AND_PHONE,
     PAIRS,
+    SECONDS,
     assert_settled,
     both,
     decisions,
@@ -237,6 +238,24 @@ def test_new_profile_gets_its_opt_outs_with_the_insert_and_no_false(sandbox: San
     assert both(sandbox, out) == (True, True)
     assert {profile(sandbox, never)[f"{opt_out}LastModified"] for opt_out in COLUMNS} == {""}
     assert_settled(integration)
+
+
+def test_opt_out_of_a_profile_that_we_made_costs_no_call_when_its_first_file_comes(
+    sandbox: Sandbox, kept: Integration
+) -> None:
+    """What Campaign says of a new profile is in its answer to the insert."""
+    key = contact(sandbox)
+    kept.sync()
+    sandbox.advance_clock(SECONDS)
+    sandbox.campaign.update("profile", key, {"blackListEmail": True})
+    sandbox.advance_clock(SECONDS)
+    sandbox.export_opt_outs()
+    sandbox.clear_calls()
+
+    kept.sync()
+
+    assert sandbox.dataverse.get("contact", key)["donotemail"]
+    assert sandbox.engine_calls()["total"] == 0
 
 
 def test_profile_that_was_there_before_brings_its_opt_outs_without_any_file(
