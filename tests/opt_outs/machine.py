@@ -32,11 +32,9 @@ POINT = st.sampled_from([*POINTS, *POINTS, *POINTS, *range(50)])
 # Whole seconds are what decides; five minutes are what clocks may differ by.
 AFTER = st.sampled_from([0.0, 0.4, 1.0, 2.0, 20.0, 400.0])
 EDIT = st.tuples(st.sampled_from(["edit_contact", "edit_profile"]), EDITS, AFTER)  # of whom the point is about
-BEFALLS = st.one_of(
-    st.just({}),
-    st.dictionaries(st.sampled_from(POINTS), EDIT, min_size=1, max_size=2),
-    st.dictionaries(POINT, st.one_of(st.just(("kill",)), EDIT), min_size=1, max_size=2),
-)
+RACES = st.dictionaries(st.sampled_from([POINTS[0], *POINTS]), EDIT, min_size=1, max_size=2)
+TROUBLE = st.dictionaries(POINT, st.one_of(st.just(("kill",)), EDIT), min_size=1, max_size=2)
+BEFALLS = st.one_of(st.just({}), RACES, RACES, TROUBLE)
 DIRECTIONS = st.sampled_from(
     [OptOutDirection.BIDIRECTIONAL] * 6 + [OptOutDirection.CAMPAIGN_TO_DYNAMICS, OptOutDirection.DYNAMICS_TO_CAMPAIGN]
 )
@@ -187,17 +185,24 @@ class OptOutMachine(RuleBasedStateMachine):
             self.sandbox.export_opt_outs()
         self._step(RUN, {})
 
-    @rule(key=KEY, values=EDITS, arrives=st.sampled_from([None, *ARRIVALS]), befalls=BEFALLS)
+    @rule(
+        key=KEY,
+        values=EDITS,
+        arrives=st.sampled_from([None, *ARRIVALS]),
+        seconds=st.sampled_from([3, 30, DAY]),
+        befalls=BEFALLS,
+    )
     def news_of_campaign(
         self,
         key: str,
         values: Mapping[int, bool],
         arrives: str | None,
+        seconds: float,
         befalls: Mapping[int | str, tuple[Any, ...]],
     ) -> None:
         """What happens most, in a row: somebody decides otherwise, it is exported, and a run takes it up."""
         self.edit_profile(key=key, values=values, after=2.0)
-        self.export(fault=arrives, seconds=DAY)
+        self.export(fault=arrives, seconds=seconds)
         self._step(RUN, befalls)
 
     @rule(key=KEY, values=EDITS, befalls=BEFALLS)

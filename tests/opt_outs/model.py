@@ -81,6 +81,8 @@ class Journal:
         self.news: set[tuple[str, str]] = set()
         """Opt-outs that people may have changed in Campaign since we last acted on them."""
         self.acted: set[tuple[str, str]] = set()
+        self.changed: set[tuple[str, str]] = set()
+        """Opt-outs that we acted on, and those that people changed in Campaign, in this step."""
         self._exported: dict[str, dict[str, int]] = {}
         """By file that is sound: the state of each profile in it."""
         self.begun = False
@@ -90,12 +92,13 @@ class Journal:
 
     def begin_step(self) -> None:
         self.acted.clear()
+        self.changed.clear()
         for person in self.people.values():
             person.read, person.seen_now, person.heard_now = None, 0, 0
 
     def end_step(self) -> None:
         """It came to its end: what it was told it keeps."""
-        self.news -= self.acted
+        self.news -= self.acted - self.changed
         for person in self.people.values():
             del person.told[:-1]
             person.seen = max(person.seen, person.seen_now)
@@ -163,7 +166,6 @@ class Journal:
             if self._ours:
                 self.wrong(f"we deleted {row_id} in Dynamics")
             delete(table, row_id)
-            self.people[row_id].told.clear()
 
         export = campaign.opt_out_export._export
 
@@ -199,6 +201,7 @@ class Journal:
                 self.last_word[key, pair[1]] = "campaign" if now or self.begun else "before"
                 self.renamed[key] = False
                 self.news.add((key, pair[1]))
+                self.changed.add((key, pair[1]))
 
     def _contact_written(self, key: str, before: Record | None, after: Record, named: Sequence[str]) -> None:
         if self._ours:
@@ -209,7 +212,7 @@ class Journal:
             was, now = before is not None and opted_out(pair, before), opted_out(pair, after)
             if self._ours and before is not None and pair[0] in named:
                 self._judge_to_dynamics(key, pair, before, was, now)
-            if was is not now:
+            if before is None or was is not now:
                 self.last_word[key, pair[1]] = "us" if self._ours else "dynamics"
 
     def _judge_columns(self, key: str, before: Record | None, named: Sequence[str]) -> None:
