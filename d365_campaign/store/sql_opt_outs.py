@@ -29,6 +29,7 @@ from d365_campaign.store.values import quote, text
 SCHEMA = "opt-outs"
 # The columns of each opt-out beside its value.
 AT, NEWS = "_at", "_news"
+STALE = "_stale"  # and while it is merged: what is told of it is no later than what is known
 NOT_HELD = "key not in (select key from main.privacy_hold)"
 
 
@@ -103,13 +104,17 @@ def merge_seen(*, live: bool, baseline: bool = False) -> list[str]:
     values = ",\n       ".join(_merged(name, live=live, baseline=baseline) for name in ATTRIBUTES)
     doubt = " or ".join(["s.in_doubt", *([] if live else ["k.in_doubt", *map(_unsure, ATTRIBUTES)])])
     columns = ", ".join(map(quote, CAMPAIGN))
+    judged = [] if live else [f"{_stale(name)} as {quote(name + STALE)}" for name in ATTRIBUTES]
+    both = ",\n       ".join(["s", "k", *judged])
     return [
         f"""create or replace temp table merged as
-select s.key, greatest(k.changed_at, s.changed_at) as changed_at, coalesce({doubt}, false) as in_doubt,
-       {values}
+with judged as (select {both}
 from seen as s
 left join {relation("campaign")} as k on k.key = s.key
-where s.key is not null and not {forgotten("s.key")}""",
+where s.key is not null and not {forgotten("s.key")})
+select s.key, greatest(k.changed_at, s.changed_at) as changed_at, coalesce({doubt}, false) as in_doubt,
+       {values}
+from judged""",
         f"delete from {relation('campaign')} where key in (select key from merged)",
         f"insert into {relation('campaign')} ({columns}) select {columns} from merged",
         f"insert into {relation('touched')} select key from merged",
@@ -131,7 +136,7 @@ def seen_in_scan(opt_outs: BoundOptOuts) -> str:
 
 def _merged(name: str, *, live: bool, baseline: bool) -> str:
     value, at, news = quote(name), quote(name + AT), quote(name + NEWS)
-    taken = f"s.{value} is not null" if live else f"(s.{value} is not null and not coalesce({_stale(name)}, false))"
+    taken = f"s.{value} is not null" if live else f"(s.{value} is not null and not {quote(name + STALE)})"
     fresh = f"s.{value}" if baseline else f"(s.{value} or s.{at} is not null)"
     # A file that tells whole seconds only, and a live read, tell the same change by different stamps.
     other = f"{_second(f's.{at}')} is distinct from {_second(f'k.{at}')}"
@@ -149,17 +154,18 @@ def _second(moment: str) -> str:
 
 
 def _stale(name: str) -> str:
-    """Whether what a file says of an opt-out is no later than what is known; null where there is no telling.
+    """Whether what a file says of an opt-out is no later than what is known; where there is no telling, it may be.
 
     A stamp without a fraction may have lost it: it may stand for the end of its second.
     """
     value, at = quote(name), quote(name + AT)
     latest = f"if({_second(f's.{at}')} = s.{at}, s.{at} + interval 999 milliseconds, s.{at})"
     same = f"s.{value} = k.{value} and {_second(f's.{at}')} = {_second(f'k.{at}')}"
-    return f"""case when s.{at} is not null and k.{at} is not null then {latest} <= k.{at} or ({same})
+    return f"""coalesce(case
+            when s.{at} is not null and k.{at} is not null then {latest} <= k.{at} or ({same})
             when s.{at} is not null then false
             when k.{at} is not null then not s.{value}
-            else s.changed_at < {_second("k.changed_at")} end"""
+            else s.changed_at < {_second("k.changed_at")} end, false)"""
 
 
 def _unsure(name: str) -> str:
@@ -170,7 +176,7 @@ def _unsure(name: str) -> str:
     return f"""(s.{value} <> k.{value} and case
             when s.{at} is not null and k.{at} is not null then {_second(f"s.{at}")} = {_second(f"k.{at}")}
             when s.{at} is null and k.{at} is not null then s.{value} or not {earlier}
-            else not {later} and not coalesce({_stale(name)}, false) end)"""
+            else not {later} and not {quote(name + STALE)} end)"""
 
 
 def doubt(keys: str) -> list[str]:

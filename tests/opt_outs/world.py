@@ -326,6 +326,7 @@ class World:
         """As a process begins."""
         if self._connection is None:
             self._connection = duckdb.connect(str(self._path), config={**CONFIG, "threads": 1})
+            self._connection.execute("pragma disable_optimizer")  # for a handful of rows it takes longer than it saves
             bound = self.bounds[self.direction]
             self._staging = Staging(WatchedConnection(self._connection, self.course))  # type: ignore[arg-type]
             self._store = self._staging.table(bound)
