@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo dev test check format bench interop crash opt-outs lock clean
+.PHONY: demo dev test check format bench soak interop crash opt-outs images lock clean
 
 demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, opt out on both sides, sync again; ARGS=--json for machines
 	@$(BIN)/d365-campaign demo $(ARGS)
@@ -12,7 +12,7 @@ dev: $(READY)  ## keep the sandbox and Dagster's UI running; ARGS="--port 3001"
 	@$(BIN)/d365-campaign dev $(ARGS)
 
 test: $(READY)  ## every test, on as many cores as there are; ARGS="tests/store -k reject"
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers, schema file, definitions
 	$(BIN)/ruff format --check .
@@ -29,6 +29,9 @@ format: $(READY)
 bench: $(READY)  ## the benchmarks, as a table
 	$(BIN)/python -m benchmarks $(ARGS)
 
+soak: $(READY)  ## change both systems every few seconds under `dagster dev`, then compare them; MINUTES=30 EVERY=3
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30) --every $(or $(EVERY),3)
+
 interop: $(READY)  ## Adobe's own JavaScript client against the sandbox; needs npm
 	$(BIN)/python -m tests.interop.campaign_sdk
 
@@ -37,6 +40,9 @@ crash: $(READY)  ## kill syncs at random moments; ROUNDS=200
 
 opt-outs: $(READY)  ## let anything happen to opt-outs; SEQUENCES=20000 SEED=1
 	$(BIN)/python -m tests.opt_outs --sequences $(or $(SEQUENCES),1000) $(if $(SEED),--seed $(SEED))
+
+images: $(READY)  ## take the pictures of Dagster's UI in docs/images anew; needs Chromium
+	$(BIN)/python -m tests.browser.images
 
 # Needs uv (`pip install uv`); `requirements.lock` holds hashes for all platforms and no addresses.
 lock:

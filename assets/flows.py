@@ -26,19 +26,22 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
     TickStatus,
 )
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
 from assets.ingress import TableKeys
 from assets.jobs import OPT_OUTS, SYNC
 from assets.opt_outs import opt_out_keys
-from assets.sensors import IN_PROGRESS, INTERVAL_SECONDS
+from assets.sensors_state import IN_PROGRESS, INTERVAL_SECONDS
+from d365_campaign.checks import BLOCKING, NOT_BLOCKED
 from d365_campaign.config import Configuration
 from d365_campaign.errors import RetriableError, SyncError
 from d365_campaign.mapping import TableMapping
 
 # As workspace.yaml names them.
 MODULE, LOCATION, REPOSITORY = "d365_campaign.definitions", "d365_campaign", "__repository__"
+EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 NOT_BEGUN = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 # A tick takes seconds; one that is older was lost with its daemon.
@@ -65,11 +68,20 @@ class Flow(NamedTuple):
 INGRESS = Flow("ingress", "dynamics_changes", SYNC)
 OPT_OUT = Flow("opt-out", "opt_out_exports", OPT_OUTS)
 FLOWS = (INGRESS, OPT_OUT)
+# No flow, for it asks for no run: the sensor that watches over the daily files.
+OPT_OUT_WATCH = Flow("opt-out watch", "opt_out_watch", OPT_OUTS)
 
 
 def flows_of(integration: Configuration) -> Sequence[Flow]:
     """The flows that are configured. Opt-outs of Dynamics go with ingress; those of Campaign have their own."""
     return [INGRESS, OPT_OUT] if integration.opt_outs.direction.reads_exports else [INGRESS]
+
+
+def made_last(integration: Configuration, flow: Flow) -> Sequence[dg.AssetKey]:
+    """What the flow's runs make in the end."""
+    if flow is OPT_OUT:
+        return opt_out_keys(integration)[-1:]
+    return [TableKeys.of(table).target for table in integration.tables]
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,13 @@ class Trouble(NamedTuple):
     passing: bool
 
 
+class Look(NamedTuple):
+    """When a sensor looked, and what went wrong."""
+
+    at: float
+    trouble: Trouble | None
+
+
 def state_of(*, on: bool, seen: bool, trouble: Trouble | None) -> State:
     """The state of a flow that is *on* or not, and has *seen* data, or that there is none, since it was started."""
     if not on:
@@ -138,6 +157,8 @@ def status(instance: dg.DagsterInstance, flow: Flow, integration: Configuration,
     started = data.last_sensor_start_timestamp if data else None
     tick = _last_tick(instance, flow, started or 0.0)
     trouble = _trouble(instance, flow, started or 0.0, tick) if on else None
+    if on and (trouble is None or trouble.passing):
+        trouble = _blocked(instance, tables, started or 0.0) or trouble
     # A look that asks for no run shows that all is in step, unless one is on, or the last one got no answer.
     idle = tick is not None and tick.status is TickStatus.SKIPPED and not trouble and not runs_on(instance, flow)
     state = state_of(on=on, seen=idle or _seen(instance, made, started or 0.0), trouble=trouble)
@@ -201,6 +222,18 @@ def _take_from_queue(instance: dg.DagsterInstance, flow: Flow) -> None:
             instance.report_run_canceled(run, message="The flow was stopped before this run began.")
 
 
+def last_look(instance: dg.DagsterInstance, flow: Flow, *, starts_running: bool) -> Look | None:
+    """How the sensor's last look since it was switched on ended; None while it is off, or has not looked."""
+    stored = _stored(instance, flow)
+    data = stored.sensor_instigator_data if stored else None
+    started = data.last_sensor_start_timestamp if data else None
+    tick = _last_tick(instance, flow, started or 0.0) if _sensor_is_on(stored, starts_running) else None
+    if tick is None:
+        return None
+    failed = tick.error if tick.status is TickStatus.FAILURE else None
+    return Look(tick.timestamp, Trouble(tick.timestamp, *told(failed, "the sensor")) if failed else None)
+
+
 # --- what Dagster keeps of a sensor ---------------------------------------------------------------------------------
 
 
@@ -262,29 +295,45 @@ def _trouble(instance: dg.DagsterInstance, flow: Flow, started: float, tick: Ins
     records = instance.get_run_records(filters, limit=1)
     ended = records[0].end_time or records[0].update_timestamp.timestamp() if records else 0.0
     if tick is not None and tick.status is TickStatus.FAILURE and tick.error and tick.timestamp > ended:
-        return Trouble(tick.timestamp, *_told(tick.error, "the sensor"))
+        return Trouble(tick.timestamp, *told(tick.error, "the sensor"))
     if not records or records[0].dagster_run.status is dg.DagsterRunStatus.SUCCESS:
         return None
-    return Trouble(ended, *_of_run(instance, records[0].dagster_run))
+    return Trouble(ended, *told_of_run(instance, records[0].dagster_run))
 
 
-def _of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, bool]:
+def _blocked(instance: dg.DagsterInstance, tables: Sequence[TableMapping], started: float) -> Trouble | None:
+    """The table that was blocked when it was last to be written, since the start: its run is no failure, it is.
+
+    Later runs may have been about other tables.
+    """
+    for table in tables:
+        key = dg.AssetCheckKey(TableKeys.of(table).target, NOT_BLOCKED)
+        for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=EVALUATED):
+            entry = record.event
+            event = entry.dagster_event if entry and entry.timestamp >= started else None
+            check = event.asset_check_evaluation_data if event else None
+            if entry and check and not check.passed:
+                return Trouble(entry.timestamp, f"{check.asset_key.to_user_string()}: {check.description}", False)
+    return None
+
+
+def told_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, bool]:
     """In words, and whether it may pass: what a run failed with."""
     kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
     events = [entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=kinds) if entry.dagster_event]
     for event in events:
         if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            if not check.passed and check.blocking and check.severity is dg.AssetCheckSeverity.ERROR:
+            if not check.passed and check.check_name in BLOCKING:
                 return f"{check.asset_key.to_user_string()}: {check.description or check.check_name}", False
     for event in events:
         if event.event_type is dg.DagsterEventType.STEP_FAILURE and event.step_failure_data.error:
-            return _told(event.step_failure_data.error, event.step_key or "a step")
+            return told(event.step_failure_data.error, event.step_key or "a step")
     # Without a failed step its process was lost; Dagster says on the run whether it starts it again.
     return f"run {run.run_id[:8]} ended without an answer.", run.tags.get("dagster/will_retry") == "true"
 
 
-def _told(error: SerializableErrorInfo, where: str) -> tuple[str, bool]:
+def told(error: SerializableErrorInfo, where: str) -> tuple[str, bool]:
     """In words, and whether it may pass; of an error that isn't ours its kind only, for it could quote a record."""
     ours, passing = _names(SyncError), _names(RetriableError)
     link: SerializableErrorInfo | None = error

@@ -7,11 +7,13 @@ from typing import NamedTuple
 import dagster as dg
 from pydantic import Field
 
-from assets import columns
-from assets.steps import POOL, URGENT, check_result, errors_as_failures, retries
+from assets.columns import Metadata, Shape
+from assets.keys import dynamics_table
+from assets.plan_table import plan_table
+from assets.steps import POOL, URGENT, check_result, check_specs, errors_as_failures, retries
 from d365_campaign import checks
 from d365_campaign.blackout import blackout_end
-from d365_campaign.changes import ApplySummary, Plan, PullSummary, Replay, Spent
+from d365_campaign.changes import ApplySummary, Latency, Plan, PullSummary, Replay, Spent
 from d365_campaign.config import Configuration
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.apply import EngineCallBudget, Pace, apply
@@ -19,6 +21,7 @@ from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.pull import pull
+from d365_campaign.flows.quality import WRITTEN, planned_verdicts, pulled_verdicts, written_verdicts
 from d365_campaign.mapping import CONTACT, TableMapping
 from d365_campaign.settings import EngineCallSettings, Settings
 from resources.campaign import CampaignResource
@@ -26,8 +29,8 @@ from resources.dynamics import DynamicsResource
 from resources.integration import open_table
 from resources.staging import StagingResource
 
-OWNERS = ["team:crm"]
-GUARDS = ("delete_share", "large_load", "initial_load")
+# A table that is blocked is looked at again after so long: a person may have given their word.
+BLOCKED_AGAIN_SECONDS = 60
 
 
 class TableKeys(NamedTuple):
@@ -72,18 +75,18 @@ def table_assets(mapping: TableMapping, integration: Configuration) -> list[dg.A
 
 
 def _snapshot(mapping: TableMapping, integration: Configuration) -> dg.AssetsDefinition:
-    key, settings = TableKeys.of(mapping).snapshot, integration.settings
+    key, source, settings = TableKeys.of(mapping).snapshot, dynamics_table(mapping.source), integration.settings
 
     @dg.asset(
         key=key,
+        deps=[source],
         group_name=mapping.name,
-        kinds={"dynamics365", "duckdb"},
-        owners=OWNERS,
+        kinds={"duckdb"},
         tags={"table": mapping.name},
         op_tags=URGENT if mapping.source == CONTACT and integration.opt_outs.pairs else None,
         pool=POOL,
         retry_policy=retries(settings.run),
-        check_specs=[dg.AssetCheckSpec("keys_unique", asset=key, blocking=True)],
+        check_specs=check_specs(key, *checks.KEY_CHECKS, "volume"),
         description=(
             f"What Dynamics holds in **{mapping.source}**, one row per record, as of the last change it told us of. "
             "Kept in the staging file by change tracking: only what changed is read."
@@ -97,14 +100,14 @@ def _snapshot(mapping: TableMapping, integration: Configuration) -> dg.AssetsDef
                 table.store.desk.request_replay(config.replay, settings.guardrails.max_replay_records)
             pulled = pull(table.source, table.store, Deadline(settings.run.pull_seconds))
             return dg.MaterializeResult(
-                metadata=_pull_metadata(pulled) | columns.of_snapshot(table.bound),
-                check_results=[check_result(checks.keys_unique(pulled.repeated))],
+                metadata=_pull_metadata(pulled) | Shape.asked(table.bound).snapshot(source),
+                check_results=[*map(check_result, pulled_verdicts(table.store, pulled, settings.checks))],
             )
 
     return snapshot
 
 
-def _pull_metadata(pulled: PullSummary) -> columns.Metadata:
+def _pull_metadata(pulled: PullSummary) -> Metadata:
     return {
         "dagster/row_count": pulled.records,
         "rows_read": pulled.rows,
@@ -128,11 +131,10 @@ def _change_set(
         deps=[keys.snapshot, *parents],
         group_name=mapping.name,
         kinds={"duckdb"},
-        owners=OWNERS,
         tags={"table": mapping.name},
         pool=POOL,
         retry_policy=retries(settings.run),
-        check_specs=[dg.AssetCheckSpec(name, asset=keys.change_set, blocking=True) for name in GUARDS],
+        check_specs=check_specs(keys.change_set, *checks.GUARDS, "values_convert", "texts_fit"),
         description=(
             f"What differs between Dynamics **{mapping.source}** and Campaign **{mapping.target}**, one row per "
             "record, and the engine calls it takes to settle it. An unchanged record has no row and costs nothing."
@@ -145,16 +147,17 @@ def _change_set(
             allowance = Allowance(_budget(settings.engine_calls).left(table.ledger))
             planned = plan(table.store, table.target, allowance=allowance)
             return dg.MaterializeResult(
-                metadata=_plan_metadata(planned) | columns.of_change_set(table.bound, keys.snapshot),
-                check_results=[check_result(verdict) for verdict in _guards(settings).verdicts(table.store)],
+                metadata=_plan_metadata(mapping, planned) | Shape.asked(table.bound).change_set(keys.snapshot),
+                check_results=[*map(check_result, planned_verdicts(table.store, guards_of(settings)))],
             )
 
     return change_set
 
 
-def _plan_metadata(planned: Plan) -> columns.Metadata:
+def _plan_metadata(mapping: TableMapping, planned: Plan) -> Metadata:
     summary = planned.summary
     return {
+        "plan": dg.MetadataValue.md(plan_table(planned, mapping.source, mapping.target)),
         "dagster/row_count": summary.open + summary.refused + summary.deferred + summary.held,
         "to_insert": summary.insert,
         "to_update": summary.update,
@@ -183,13 +186,10 @@ def _target(mapping: TableMapping, integration: Configuration, linked: Sequence[
         deps=[keys.change_set, *linked],
         group_name=mapping.name,
         kinds={"adobecampaign"},
-        owners=OWNERS,
         tags={"table": mapping.name},
         pool=POOL,
         retry_policy=retries(settings.run),
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=keys.target) for name in ("none_refused", "daily_budget", "monthly_budget")
-        ],
+        check_specs=check_specs(keys.target, checks.NOT_BLOCKED, *WRITTEN, "daily_budget", "monthly_budget"),
         description=(
             f"Campaign **{mapping.target}** in step with Dynamics **{mapping.source}**: the change set written record "
             f"by record, paired by `{mapping.key.target}` = `{mapping.key.source}`. What is left is the backlog, which "
@@ -209,7 +209,7 @@ def _target(mapping: TableMapping, integration: Configuration, linked: Sequence[
                 table.target,
                 pace=_pace(settings),
                 budget=_budget(settings.engine_calls),
-                guards=_guards(settings),
+                guards=guards_of(settings),
                 deadline=Deadline(settings.run.write_seconds),
             )
             opt_outs = table.store.opt_outs.compare().open if table.store.opt_outs else 0
@@ -218,9 +218,9 @@ def _target(mapping: TableMapping, integration: Configuration, linked: Sequence[
             return dg.MaterializeResult(
                 metadata=_apply_metadata(applied)
                 | {"resumes_at": _resumes_at(applied, settings), "opt_outs_open": opt_outs}
-                | columns.of_target(table.bound, keys.change_set),
+                | Shape.asked(table.bound).target(keys.change_set),
                 check_results=[
-                    check_result(checks.none_refused(applied.refused)),
+                    *map(check_result, written_verdicts(table.store, applied, guards_of(settings), settings.checks)),
                     *map(check_result, _budget_verdicts(applied.spent, settings.engine_calls)),
                 ],
             )
@@ -228,7 +228,7 @@ def _target(mapping: TableMapping, integration: Configuration, linked: Sequence[
     return target
 
 
-def _apply_metadata(applied: ApplySummary) -> columns.Metadata:
+def _apply_metadata(applied: ApplySummary) -> Metadata:
     written = applied.inserted + applied.updated + applied.deleted + applied.identical
     return {
         "dagster/row_count": applied.mirrored,
@@ -246,9 +246,20 @@ def _apply_metadata(applied: ApplySummary) -> columns.Metadata:
         "engine_calls_saved": applied.engine_calls_adobe - applied.engine_calls,
         "rows_per_second": round(written / applied.seconds, 1) if applied.seconds else 0.0,
         "seconds": round(applied.seconds, 3),
+        **_latency(applied.latency),
         "stopped_by": applied.stopped_by or "",
         "refused_sample": dg.MetadataValue.json({reject.key: reject.reason for reject in applied.rejects}),
         "deferred_sample": dg.MetadataValue.json(dict(applied.waiting)),
+    }
+
+
+def _latency(latency: Latency | None) -> Metadata:
+    """From a change in Dynamics until it stood in Campaign; no figure where none was written."""
+    if latency is None:
+        return {}
+    return {
+        "latency_seconds": round(latency.longest_seconds, 3),
+        "latency_seconds_median": round(latency.median_seconds, 3),
     }
 
 
@@ -263,9 +274,12 @@ def _budget_verdicts(spent: Spent, limits: EngineCallSettings) -> list[checks.Ve
 def _resumes_at(applied: ApplySummary, settings: Settings) -> float:
     """The moment (epoch) before which another run could write nothing: the budget's next day, or a blackout's end.
 
-    A run spends what was left on the day it began.
+    A run spends what was left on the day it began. Of a table that is blocked nobody knows; it is looked at now and
+    then.
     """
     now = datetime.now(UTC)
+    if applied.stopped_by in checks.BLOCKING:
+        return now.timestamp() + BLOCKED_AGAIN_SECONDS
     if applied.stopped_by == "budget":
         began = (now - timedelta(seconds=applied.seconds)).date()
         return datetime.combine(began + timedelta(days=1), time.min, UTC).timestamp()
@@ -287,6 +301,7 @@ def _budget(limits: EngineCallSettings) -> EngineCallBudget:
     return EngineCallBudget(limits.daily_budget, limits.monthly_budget, limits.other_calls)
 
 
-def _guards(settings: Settings) -> Guards:
+def guards_of(settings: Settings) -> Guards:
+    """What a plan may not do without a person's word."""
     limits = settings.guardrails
     return Guards(limits.max_delete_share, limits.min_deletes, limits.large_load_records, limits.max_initial_records)

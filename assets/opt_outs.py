@@ -6,7 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.ingress import OWNERS, TableKeys
+from assets.ingress import TableKeys
+from assets.keys import sftp_folder
 from assets.steps import POOL, URGENT, check_result, errors_as_failures, retries
 from d365_campaign import opt_out_checks as checks
 from d365_campaign.checks import Verdict
@@ -14,13 +15,14 @@ from d365_campaign.config import Configuration
 from d365_campaign.errors import SyncError
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.exports import Taken, take_exports
+from d365_campaign.flows.guards import key_verdicts
 from d365_campaign.flows.opt_outs import write_to_campaign, write_to_dynamics
 from d365_campaign.flows.plan import scan
 from d365_campaign.mapping import CONTACT, TableMapping
 from d365_campaign.opt_out_changes import OptOutSummary, WriteBacks
 from resources.campaign import CampaignResource
 from resources.dynamics import DynamicsResource
-from resources.integration import open_table
+from resources.integration import OpenTable, open_table
 from resources.sftp import SftpResource
 from resources.staging import StagingResource
 
@@ -29,6 +31,8 @@ EXPORTS = dg.AssetKey(["sftp", "opt_out_exports"])
 STATE = dg.AssetKey(["opt_outs", "state"])
 TO_CAMPAIGN = dg.AssetKey(["opt_outs", "to_campaign"])
 TO_DYNAMICS = dg.AssetKey(["opt_outs", "to_dynamics"])
+# Fewer than nobody's: not even whoever turns out to have opted in again, once they were read.
+NO_OPT_IN = -1
 WATCHED = ("sftp_reachable", "exports_readable", "exports_fresh", "workflow_runs", "sftp_capacity")
 
 Metadata = dict[str, Any]
@@ -63,14 +67,14 @@ def _exports(contact: TableMapping, integration: Configuration) -> dg.AssetsDefi
 
     @dg.asset(
         key=EXPORTS,
-        kinds={"sftp", "duckdb"},
+        deps=[sftp_folder(chosen.exports.folder)],
+        kinds={"csv", "sftp", "duckdb"},
         check_specs=[dg.AssetCheckSpec(name, asset=EXPORTS) for name in WATCHED],
         description=(
             f"Campaign's daily opt-out files: workflow **{chosen.workflow}** writes what changed to "
             f"`{chosen.exports.folder}`; each file is taken in once, whatever its name."
         ),
         group_name=GROUP,
-        owners=OWNERS,
         tags={"direction": integration.opt_outs.direction.value},
         op_tags=URGENT,
         pool=POOL,
@@ -95,7 +99,7 @@ def _exports(contact: TableMapping, integration: Configuration) -> dg.AssetsDefi
                 context.log.error(unreachable)
             latest = store.latest_at()
             return dg.MaterializeResult(
-                metadata=_exports_metadata(taken, latest),
+                metadata=_exports_metadata(taken, latest) | {"reached": unreachable is None},
                 check_results=[
                     check_result(checks.sftp_reachable(unreachable)),
                     check_result(checks.exports_readable(taken.exports, taken.hostile)),
@@ -141,7 +145,6 @@ def _state(contact: TableMapping, integration: Configuration) -> dg.AssetsDefini
             + "; ".join(f"`{pair.source}` = `{pair.target}`" for pair in integration.opt_outs.pairs)
         ),
         group_name=GROUP,
-        owners=OWNERS,
         tags={"direction": integration.opt_outs.direction.value},
         op_tags=URGENT,
         pool=POOL,
@@ -153,10 +156,20 @@ def _state(contact: TableMapping, integration: Configuration) -> dg.AssetsDefini
             summary = table.opt_outs.compare()
             return dg.MaterializeResult(
                 metadata=_state_metadata(summary) | {"scan_calls": calls},
-                check_results=[check_result(checks.opt_ins(summary, integration.settings.guardrails.max_opt_ins))],
+                check_results=[check_result(checks.opt_ins(summary, max(0, _max_opt_ins(table, integration))))],
             )
 
     return state
+
+
+def _max_opt_ins(table: OpenTable, integration: Configuration) -> int:
+    """How many people's opt-outs a run may take back: nobody's while the keys of contacts can't be trusted.
+
+    Of a contact that stands in the snapshot twice it can't be told what Dynamics says. An opt-out is written all the
+    same, for one too many does less harm than one that is missing; whom another check blocks keeps opt-outs in step.
+    """
+    trusted = all(verdict.passed for verdict in key_verdicts(table.store))
+    return integration.settings.guardrails.max_opt_ins if trusted else NO_OPT_IN
 
 
 def _state_metadata(summary: OptOutSummary) -> Metadata:
@@ -181,7 +194,6 @@ def _to_campaign(contact: TableMapping, integration: Configuration) -> dg.Assets
         check_specs=[dg.AssetCheckSpec("opt_outs_agree", asset=TO_CAMPAIGN)] if last else None,
         description="Opt-outs written to profiles; each is read first, so what is decided holds at that moment.",
         group_name=GROUP,
-        owners=OWNERS,
         tags={"direction": integration.opt_outs.direction.value},
         op_tags=URGENT,
         pool=POOL,
@@ -196,7 +208,7 @@ def _to_campaign(contact: TableMapping, integration: Configuration) -> dg.Assets
         with errors_as_failures(), open_table(contact, integration, dynamics, campaign, staging) as table:
             deadline = Deadline(settings.run.write_seconds)
             workers = settings.campaign.workers
-            limit = settings.guardrails.max_opt_ins
+            limit = _max_opt_ins(table, integration)
             written = write_to_campaign(
                 table.opt_outs, table.target, workers=workers, deadline=deadline, max_opt_ins=limit
             )
@@ -215,7 +227,6 @@ def _to_dynamics(contact: TableMapping, integration: Configuration) -> dg.Assets
         check_specs=[dg.AssetCheckSpec("opt_outs_agree", asset=TO_DYNAMICS)],
         description="Opt-outs written to contacts, each only in the version of the record that was decided on.",
         group_name=GROUP,
-        owners=OWNERS,
         tags={"direction": integration.opt_outs.direction.value},
         op_tags=URGENT,
         pool=POOL,
@@ -234,7 +245,7 @@ def _to_dynamics(contact: TableMapping, integration: Configuration) -> dg.Assets
                 table.target,
                 workers=settings.campaign.workers,
                 deadline=Deadline(settings.run.write_seconds),
-                max_opt_ins=settings.guardrails.max_opt_ins,
+                max_opt_ins=_max_opt_ins(table, integration),
             )
             return _written(context, written, table.opt_outs.summary(), last=True)
 

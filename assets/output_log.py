@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from assets.ingress import OWNERS, TableKeys
+from assets.ingress import TableKeys
 from assets.opt_outs import TO_CAMPAIGN, TO_DYNAMICS, opt_out_keys
 from assets.steps import POOL, check_result, errors_as_failures, retries
 from d365_campaign import opt_out_checks as checks
@@ -37,13 +37,13 @@ def _output_log(integration: Configuration) -> dg.AssetsDefinition:
     @dg.asset(
         key=OUTPUT_LOG,
         deps=[*written, *(key for key in opt_out_keys(integration) if key in (TO_CAMPAIGN, TO_DYNAMICS))],
-        kinds={"sftp"},
+        group_name="output_log",
+        kinds={"csv", "sftp"},
         check_specs=[dg.AssetCheckSpec(name, asset=OUTPUT_LOG) for name in ("output_log_written", "sftp_capacity")],
         description=(
             f"One file for each run in `{sftp_settings.logs_folder}`: key, field names and result of every record that "
             "was written, refused or deferred, and no value. A run that failed has its file written by the next one."
         ),
-        owners=OWNERS,
         pool=POOL,
         retry_policy=retries(settings.run),
     )

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 
 import dagster as dg
 
-from d365_campaign.checks import Verdict
+from d365_campaign.checks import BLOCKING, Verdict
 from d365_campaign.errors import RetriableError, SyncError
 from d365_campaign.settings import RunSettings
 
 POOL = "staging"
 # Of the steps that could come next, those with the highest number do; the others have none.
 URGENT = {"dagster/priority": "10"}
+
+BLOCKS = "Blocking: while it fails, nothing of this table is written. Other tables and opt-outs go on."
 
 
 def retries(settings: RunSettings) -> dg.RetryPolicy:
@@ -21,11 +25,49 @@ def retries(settings: RunSettings) -> dg.RetryPolicy:
 
 @contextmanager
 def errors_as_failures() -> Iterator[None]:
-    """Our errors as Dagster failures; only what may pass by itself is tried again."""
+    """Errors as Dagster failures, which it stores and shows; of ours only what may pass by itself is tried again.
+
+    An error of somebody else's, a database or a parser, may quote a record. Its kind and its stack are told, and not
+    what it says.
+    """
     try:
         yield
     except SyncError as error:
+        cause = error.__cause__
+        if cause is not None and not isinstance(cause, SyncError):
+            error.__cause__ = withheld(cause)
         raise dg.Failure(description=str(error), allow_retries=isinstance(error, RetriableError)) from error
+    except (dg.Failure, dg.RetryRequested):
+        raise
+    except Exception as error:
+        raise dg.Failure(description=str(told := withheld(error))) from told
+
+
+class Foreign(Exception):
+    """An error that isn't ours, without what it says."""
+
+
+def withheld(error: BaseException) -> Foreign:
+    """The same kind of error from the same place, without its message."""
+    kind, frames = type(error).__name__, extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    words = f"{kind}{place}. What it says is withheld, for it could quote a record; its stack tells the way."
+    masked: Foreign = type(kind, (Foreign,), {})(words)
+    return masked.with_traceback(error.__traceback__)
+
+
+def check_specs(asset: dg.AssetKey, *names: str) -> list[dg.AssetCheckSpec]:
+    """The checks that a step reports with what it makes.
+
+    None is `blocking` in Dagster's sense: that would skip all that comes after the step, other tables and opt-outs too.
+    What blocks says so, and the step that writes looks for itself.
+    """
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=BLOCKS, metadata={"blocks": "writes of this table"})
+        if name in BLOCKING
+        else dg.AssetCheckSpec(name, asset=asset)
+        for name in names
+    ]
 
 
 def check_result(verdict: Verdict) -> dg.AssetCheckResult:
@@ -35,8 +77,14 @@ def check_result(verdict: Verdict) -> dg.AssetCheckResult:
         passed=verdict.passed,
         severity=severity_of(verdict),
         description=verdict.description,
-        metadata=dict(verdict.metadata),
+        metadata=check_metadata(verdict),
     )
+
+
+def check_metadata(verdict: Verdict) -> dict[str, int | float | dg.MetadataValue]:
+    """Its figures, and a few keys where it names some."""
+    sample = {"sample_keys": dg.MetadataValue.json(list(verdict.keys))} if verdict.keys else {}
+    return {**verdict.metadata, **sample}
 
 
 def severity_of(verdict: Verdict) -> dg.AssetCheckSeverity:

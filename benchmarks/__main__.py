@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import apply, flat, opt_outs, plan, pull, scan, tables
+from benchmarks import apply, flat, latency, opt_outs, plan, pull, scan, tables
 from benchmarks.report import Figure, Target, show
 
 Benchmark = Callable[[Path, float], list[Figure]]
@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "apply": apply.run,
     "opt_outs": opt_outs.run,
     "flat": flat.run,
+    "latency": latency.run,
 }
 
 

@@ -146,10 +146,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyFaults:
+    """Rows of the snapshot that *repeat* the key of another, or have none; *keys* are a few of those repeated."""
+
+    repeated: int = 0
+    missing: int = 0
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PullSummary:
     """What one pull brought in. *caught_up* is false when its time ran out before the last page.
 
-    *records* is what the snapshot holds now, *repeated* how many of its rows repeat another's key.
+    *records* is what the snapshot holds now.
     """
 
     rows: int = 0
@@ -159,7 +168,7 @@ class PullSummary:
     caught_up: bool = False
     full_read: bool = False
     records: int = 0
-    repeated: int = 0
+    key_faults: KeyFaults = KeyFaults()
     delta_link: str | None = None
 
 
@@ -238,11 +247,21 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds from a record's last change in Dynamics until it was written, over records that changed since the table
+    is followed: what a full read brings is as old as it is."""
+
+    median_seconds: float
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ApplySummary:
     """What one run wrote. *engine_calls_adobe* is what Adobe's own integration spends on the same input.
 
-    *stopped_by* tells why there is backlog (`time`, `budget`, `blackout`); *rejects* are the latest few, *mirrored* is
-    how many records Campaign is known to hold now, *waiting* tells of a few deferred keys what they wait for.
+    *stopped_by* tells why there is backlog (`time`, `budget`, `blackout`, or the check that blocks this table);
+    *rejects* are the latest few, *mirrored* is how many records Campaign is known to hold now, *waiting* tells of a few
+    deferred keys what they wait for. There is a *latency* where such records were written.
     """
 
     inserted: int = 0
@@ -262,6 +281,7 @@ class ApplySummary:
     rejects: Sequence[Reject] = ()
     waiting: Mapping[str, str] = field(default_factory=dict)
     spent: Spent = Spent()
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True, slots=True)

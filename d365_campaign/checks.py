@@ -4,35 +4,77 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from d365_campaign.changes import ChangeSummary
+from d365_campaign.changes import ChangeSummary, KeyFaults
 from d365_campaign.mapping import PROFILE, LinkMapping, TableMapping
 from d365_campaign.schemas import ResourceLink, TargetResource
+
+# What stops the writes of its table, and of no other: the writer looks at all of these itself, and `not_blocked` tells
+# what came of it. By these names a run, the command line and the state of a flow know that a table is blocked.
+KEY_CHECKS = ("keys_unique", "keys_present")
+GUARDS = ("delete_share", "large_load", "initial_load")
+NOT_BLOCKED = "not_blocked"
+BLOCKING = frozenset({*KEY_CHECKS, *GUARDS, NOT_BLOCKED})
+# Keys that a verdict names, at most.
+SAMPLE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a rule holds, in a sentence that says what to do where it doesn't. *warn*: it doesn't stop anything."""
+    """Whether a rule holds, in a sentence that says what to do where it doesn't. *warn*: it doesn't stop anything.
+
+    *keys* are a few of the records it is about.
+    """
 
     name: str
     passed: bool
     description: str
     warn: bool = False
     metadata: Mapping[str, int | float] = field(default_factory=dict)
+    keys: Sequence[str] = ()
 
 
-def keys_unique(repeated: int) -> Verdict:
+def keys_unique(faults: KeyFaults, table: str) -> Verdict:
     """No record stands in the snapshot twice; nothing but this check would tell."""
     return Verdict(
         "keys_unique",
-        repeated == 0,
+        faults.repeated == 0,
         "Every Dynamics key stands in the snapshot once."
-        if repeated == 0
-        else f"{repeated} rows repeat the key of another. Delete the staging file's table schema and read it anew.",
-        metadata={"repeated": repeated},
+        if faults.repeated == 0
+        else f"{faults.repeated} rows repeat the key of another, so it can't be told which of them is right. Nothing "
+        f"is written. Read the table anew: d365-campaign replay {table}, then sync.",
+        metadata={"repeated": faults.repeated},
+        keys=faults.keys[:SAMPLE],
     )
 
 
-def delete_share(summary: ChangeSummary, mirrored: int, max_share: float, min_deletes: int) -> Verdict:
+def keys_present(faults: KeyFaults, table: str) -> Verdict:
+    """Every row of the snapshot has a key; one without could be paired with no record in Campaign."""
+    return Verdict(
+        "keys_present",
+        faults.missing == 0,
+        "Every row of the snapshot has a key."
+        if faults.missing == 0
+        else f"{faults.missing} rows have no key, so they can't be paired. Nothing is written. Read the table anew: "
+        f"d365-campaign replay {table}, then sync.",
+        metadata={"missing": faults.missing},
+    )
+
+
+def not_blocked(failed: Sequence[Verdict]) -> Verdict:
+    """What the writer found when it looked for itself; *failed* is what stopped it."""
+    told = " ".join(verdict.description for verdict in failed)
+    return Verdict(
+        NOT_BLOCKED,
+        not failed,
+        "Nothing blocks the writes of this table." if not failed else f"Nothing of this table was written. {told}",
+        metadata={"blocking": len(failed)},
+        keys=next((verdict.keys for verdict in failed if verdict.keys), ()),
+    )
+
+
+def delete_share(
+    summary: ChangeSummary, mirrored: int, max_share: float, min_deletes: int, keys: Sequence[str] = ()
+) -> Verdict:
     """A plan deletes no larger part of Campaign than a person allowed; an unreadable table must not empty it."""
     share = summary.delete / mirrored if mirrored else 0.0
     passed = summary.delete <= min_deletes or share <= max_share
@@ -42,6 +84,7 @@ def delete_share(summary: ChangeSummary, mirrored: int, max_share: float, min_de
         f"The plan deletes {summary.delete} of {mirrored} known records ({share:.1%}); allowed are {max_share:.1%}."
         + ("" if passed else " Nothing is written. If it is meant, raise guardrails.max_delete_share for this run."),
         metadata={"deletes": summary.delete, "share": share},
+        keys=() if passed else keys[:SAMPLE],
     )
 
 
@@ -75,7 +118,7 @@ def initial_load(records: int, limit: int) -> Verdict:
     )
 
 
-def none_refused(refused: int) -> Verdict:
+def none_refused(refused: int, keys: Sequence[str] = ()) -> Verdict:
     """Refused records rest until they or their mapping change; someone should look at them."""
     return Verdict(
         "none_refused",
@@ -85,6 +128,7 @@ def none_refused(refused: int) -> Verdict:
         else f"Refused records: {refused}. `d365-campaign rejects` lists their reasons; correct them in Dynamics.",
         warn=True,
         metadata={"refused": refused},
+        keys=keys[:SAMPLE],
     )
 
 

@@ -1,4 +1,8 @@
-"""The command line: parse, run a job, print. Exit codes: 0 done, 1 work refused or left over, 2 wrong use."""
+"""The command line: parse, run a job, print.
+
+Exit codes: 0 all is well; 1 something is wrong with data or a system, or is left over; 2 wrong use, or a file, a
+setting or a right that a person has to change first.
+"""
 
 import os
 from pathlib import Path
@@ -6,10 +10,29 @@ from typing import Any
 
 import click
 
-from d365_campaign import config, rehearsal
+from d365_campaign import config, config_reference, rehearsal
+from d365_campaign.commands import (
+    alerts,
+    desk,
+    engine_calls,
+    flows,
+    opt_out,
+    privacy,
+    rehearse,
+    running,
+    scaffold,
+    webhook,
+)
 from d365_campaign.commands import check as checking
-from d365_campaign.commands import desk, engine_calls, flows, opt_out, privacy, rehearse, running
-from d365_campaign.errors import SyncError
+from d365_campaign.commands import verify as verifying
+from d365_campaign.commands.output import json_option, leave_quietly
+from d365_campaign.errors import ConfigurationError, SyncError
+
+
+class _ToBeChanged(click.ClickException):
+    """Something that a person has to change first: a file, a setting or a right."""
+
+    exit_code = 2
 
 
 class _Group(click.Group):
@@ -19,7 +42,10 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except SyncError as error:
-            raise click.ClickException(str(error)) from error
+            kind = _ToBeChanged if isinstance(error, ConfigurationError) else click.ClickException
+            raise kind(str(error)) from error
+        except BrokenPipeError:
+            leave_quietly()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,6 +55,9 @@ class _Group(click.Group):
 def main(config_file: Path | None) -> None:
     """Keep Adobe Campaign Standard in step with Microsoft Dynamics 365.
 
+    Ends with 0 when all is well; with 1 when something is wrong with data or a system, or is left over; with 2 when it
+    was used wrongly, or a person has to change a file, a setting or a right first.
+
     \b
     Example:  d365-campaign plan contact
     """
@@ -37,14 +66,29 @@ def main(config_file: Path | None) -> None:
 
 
 @main.command()
-@click.option("--check", is_flag=True, help="Only tell whether the file is up to date.")
-def schema(check: bool) -> None:
-    """Write config/schema.json, from which editors complete and check the configuration files."""
-    file, rendered = Path("config/schema.json"), config.render_json_schema()
-    if not check:
-        file.write_text(rendered, encoding="utf-8")
-    elif not file.exists() or file.read_text(encoding="utf-8") != rendered:
-        raise click.ClickException("config/schema.json is not what the models say. Run: d365-campaign schema")
+@click.option("--check", is_flag=True, help="Only tell whether the files are up to date.")
+@json_option("the schema itself, and write no file.")
+def schema(check: bool, as_json: bool) -> None:
+    """Write the schema of configuration files.
+
+    It goes to config/schema.json, from which editors complete and check them, and to docs/configuration.md for people.
+
+    \b
+    Example:  d365-campaign schema --check
+    """
+    made = {
+        Path("config/schema.json"): config.render_json_schema(),
+        Path("docs/configuration.md"): config_reference.render(),
+    }
+    if as_json:
+        click.echo(config.render_json_schema(), nl=False)
+        return
+    for file, rendered in made.items():
+        if not check:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(rendered, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != rendered:
+            raise click.ClickException(f"{file} is not what the models say. Run: d365-campaign schema")
 
 
 for command in (running.plan, running.sync, rehearse.demo, rehearse.dev, rehearse.sandbox):
@@ -52,9 +96,13 @@ for command in (running.plan, running.sync, rehearse.demo, rehearse.dev, rehears
 for command in (desk.replay, desk.rejects, desk.trace, desk.acknowledge, desk.accept_schema):
     main.add_command(command)
 main.add_command(checking.check)
+main.add_command(verifying.verify)
 for command in (privacy.hold, privacy.release, privacy.holds, privacy.forget):
     main.add_command(command)
 main.add_command(engine_calls.engine_calls)
 main.add_command(opt_out.opt_out)
+main.add_command(alerts.alerts)
+main.add_command(scaffold.init)
 for command in (flows.status, flows.start, flows.stop):
     main.add_command(command)
+main.add_command(webhook.webhook)

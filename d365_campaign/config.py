@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,7 @@ from d365_campaign import guardrails
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import CONTACT, PROFILE, FieldMapping, TableMapping
 from d365_campaign.opt_out import ATTRIBUTES, GLOBAL, OptOutDirection, OptOutPair, OptOuts
-from d365_campaign.settings import PRIVACY_TEXT, OptOutSettings, Section, Settings, StagingSettings
+from d365_campaign.settings import PRIVACY_TEXT, Hook, OptOutSettings, Section, Settings, StagingSettings
 
 
 class Configuration(Section):
@@ -67,6 +67,27 @@ def load(path: Path) -> Configuration:
     if faults or settings is None:
         raise _refusal(faults)
     return Configuration(settings=_resolved(settings, path.parent), tables=guardrails.parents_first(tables))
+
+
+class Place(NamedTuple):
+    """Where something stands in a configuration file; lines count from 1."""
+
+    file: Path
+    line: int
+
+
+def places(folder: Path) -> Mapping[str, Place]:
+    """Where each table mapping of *folder* names its table, by that name; a file that is at fault is left out."""
+    found: dict[str, Place] = {}
+    for file in _table_files(folder, []):
+        try:
+            node = yaml.compose(file.read_text(encoding="utf-8"), _Loader)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value == "source":
+                found[str(value.value)] = Place(file.resolve(), key.start_mark.line + 1)
+    return found
 
 
 def json_schema() -> dict[str, Any]:
@@ -189,7 +210,7 @@ _REMEDIES = {
 def _described(path: Path, fault: Mapping[str, Any]) -> str:
     kind, place = fault["type"], [part for part in fault["loc"] if part != "[key]"]
     at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-    if at.endswith("client_secret"):
+    if at.endswith("client_secret") or at == "webhook.key":
         return f"{path}, {at}: a secret is given by environment variable only: {{env: NAME}}."
     message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should", "must", 1).removesuffix(".")
     remedy = "must be a day, as YYYY-MM-DD." if kind.startswith("date_") else _REMEDIES.get(kind, f"{message}.")
@@ -289,7 +310,7 @@ def _export_faults(settings: Settings, contact: TableMapping | None) -> Iterator
 
 
 def _resolved(settings: Settings, folder: Path) -> Settings:
-    sftp = settings.sftp
+    sftp, hooks = settings.sftp, settings.alerts.hooks
     known_hosts = sftp and sftp.known_hosts and (folder / sftp.known_hosts)
     environment_file = settings.environment_file and folder / settings.environment_file
     return settings.model_copy(
@@ -298,8 +319,13 @@ def _resolved(settings: Settings, folder: Path) -> Settings:
             "tables": folder / settings.tables,
             "staging": StagingSettings(path=(folder / settings.staging.path).resolve()),
             "sftp": sftp and sftp.model_copy(update={"known_hosts": known_hosts}),
+            "alerts": settings.alerts.model_copy(update={"hooks": [_with_trust(h, folder) for h in hooks]}),
         }
     )
+
+
+def _with_trust(hook: Hook, folder: Path) -> Hook:
+    return hook.model_copy(update={"ca_bundle": hook.ca_bundle and folder / hook.ca_bundle})
 
 
 def _refusal(faults: Sequence[str]) -> ConfigurationError:

@@ -7,7 +7,8 @@ configuration stands in for the files.
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,17 +18,36 @@ import dagster as dg
 from dotenv import dotenv_values
 
 from assets import active
-from assets.desk import replay_job
-from assets.flows import FLOWS, INGRESS, Flow, flows_of, is_on, runs_on, status, switch_off, switch_on
+from assets.alerts import Watched, alerts_sensor
+from assets.catalog import Asset, catalogued
+from assets.desk import REPLAY, replay_job
+from assets.flow_states import flow_assets, flow_checks, flow_states
+from assets.flows import (
+    FLOWS,
+    INGRESS,
+    OPT_OUT_WATCH,
+    Flow,
+    flows_of,
+    is_on,
+    made_last,
+    runs_on,
+    status,
+    switch_off,
+    switch_on,
+)
 from assets.flows import FlowStatus as FlowStatus
 from assets.ingress import table_assets
-from assets.jobs import SYNC, opt_outs_job, plan_job, plan_keys, sync_job, sync_keys
+from assets.jobs import OPT_OUTS, SYNC, opt_outs_job, plan_job, plan_keys, sync_job, sync_keys
 from assets.opt_outs import opt_out_assets
 from assets.output_log import output_log_assets
+from assets.outside import outside_assets
 from assets.run_history import ForgottenRuns, forget_in_runs
 from assets.runs import RunReport, run_in_process
-from assets.sensors import dynamics_changes, opt_out_exports, opt_out_watch
-from d365_campaign.config import Configuration, load
+from assets.sensors import dynamics_changes
+from assets.sensors_opt_outs import opt_out_exports, opt_out_watch
+from assets.verify import VERIFY, verify_checks, verify_job, verify_schedule
+from assets.wakeups import waker
+from d365_campaign.config import Configuration, load, places
 from d365_campaign.errors import ConfigurationError, SyncError
 from d365_campaign.mapping import CONTACT
 from d365_campaign.settings import (
@@ -38,6 +58,7 @@ from d365_campaign.settings import (
     SftpSettings,
     Value,
 )
+from resources.alerts import AlertHooks
 from resources.campaign import CampaignResource
 from resources.dynamics import DynamicsResource
 from resources.sftp import SftpResource
@@ -59,23 +80,41 @@ def build(configuration: Configuration) -> dg.Definitions:
         _starts_running(configuration.settings),
     )
     contact = next((table for table in tables if table.name == CONTACT), None)
-    jobs = [sync_job(configuration), plan_job(configuration), replay_job(configuration)]
-    sensors = [dynamics_changes(configuration, starts_running=starts_running)]
+    verifying = verify_job(configuration)
+    jobs = [sync_job(configuration), plan_job(configuration), replay_job(configuration), verifying]
+    sensors = [dynamics_changes(configuration, starts_running=starts_running), flow_states(_told_of_flows)]
     if contact is not None and configuration.opt_outs.direction.reads_exports:
         jobs.append(opt_outs_job(configuration, contact))
         sensors.append(opt_out_exports(configuration, contact, starts_running=starts_running))
         sensors.append(opt_out_watch(configuration, starts_running=_can_connect(settings)))
+    if settings.alerts.hooks:
+        watched = _watched(configuration, starts_running=starts_running)
+        sensors.append(alerts_sensor(watched, {hook.name: hook.minimum for hook in settings.alerts.hooks}))
+    assets: list[Asset] = [
+        *opt_out_assets(configuration),
+        *(asset for table in tables for asset in table_assets(table, configuration)),
+        *output_log_assets(configuration),
+        *outside_assets(configuration),
+        *flow_assets(flows_of(configuration), lambda flow: made_last(configuration, flow)),
+    ]
     return dg.Definitions(
-        assets=[
-            *opt_out_assets(configuration),
-            *(asset for table in tables for asset in table_assets(table, configuration)),
-            *output_log_assets(configuration),
-        ],
+        assets=catalogued(assets, configuration, places(settings.tables)),
+        asset_checks=[*verify_checks(configuration), *flow_checks(flows_of(configuration), _told_of_flows)],
         jobs=jobs,
+        schedules=[verify_schedule(configuration, verifying, starts_running=starts_running)],
         sensors=sensors,
         resources=resources(settings),
         executor=dg.in_process_executor,
     )
+
+
+def _watched(configuration: Configuration, *, starts_running: bool) -> Watched:
+    """What alerts are about: every job but `plan`, and the sensors that ask for runs or watch over files."""
+    sensors = dict.fromkeys(flows_of(configuration), starts_running)
+    if not configuration.opt_outs.direction.reads_exports:
+        return Watched([SYNC, REPLAY, VERIFY], sensors)
+    watch = {OPT_OUT_WATCH: _can_connect(configuration.settings)}
+    return Watched([SYNC, REPLAY, VERIFY, OPT_OUTS], {**sensors, **watch})
 
 
 def resources(settings: Settings) -> dict[str, object]:
@@ -93,6 +132,7 @@ def resources(settings: Settings) -> dict[str, object]:
             path=str(settings.staging.path), output_logs=bool(settings.sftp and settings.sftp.output_logs)
         ),
         **({"sftp": _sftp(settings.sftp)} if settings.sftp else {}),
+        **({"alert_hooks": AlertHooks(settings)} if settings.alerts.hooks else {}),
     }
 
 
@@ -212,6 +252,11 @@ class Status:
 
 def flow_status() -> Status:
     """How the flows stand on the instance of DAGSTER_HOME. Raises ConfigurationError when there is nothing to go by."""
+    with dg.DagsterInstance.get() as instance:
+        return _flow_status(instance)
+
+
+def _flow_status(instance: dg.DagsterInstance) -> Status:
     file = settings_file()
     started_with = active.read(file)
     faults: str | None = None
@@ -222,11 +267,15 @@ def flow_status() -> Status:
             raise
         in_files, faults = started_with, str(error)
     goes_by = started_with or in_files
-    with dg.DagsterInstance.get() as instance:
-        on = _starts_running(goes_by.settings)
-        found = [status(instance, flow, goes_by, starts_running=on) for flow in flows_of(goes_by)]
+    on = _starts_running(goes_by.settings)
+    found = [status(instance, flow, goes_by, starts_running=on) for flow in flows_of(goes_by)]
     pending = faults is not None or (started_with is not None and not active.same(started_with, in_files))
     return Status(found, by_files=started_with is None, pending=pending, faults=faults)
+
+
+def _told_of_flows(instance: dg.DagsterInstance) -> tuple[Sequence[FlowStatus], bool]:
+    found = _flow_status(instance)
+    return found.flows, found.pending
 
 
 def start() -> None:
@@ -280,6 +329,13 @@ def _running(instance: dg.DagsterInstance, file: Path) -> Sequence[Flow]:
     except ConfigurationError as error:
         log.debug("the files are not fit to start with: %s", error)
     return [flow for flow in FLOWS if is_on(instance, flow, starts_running=flow in starting)]
+
+
+@contextmanager
+def wakeups() -> Iterator[Callable[[str, int], None]]:
+    """What keeps a table's wake-up on the instance of DAGSTER_HOME, until the block ends."""
+    with dg.DagsterInstance.get() as instance:
+        yield waker(instance)
 
 
 def forget(keys: Sequence[str]) -> ForgottenRuns:

@@ -8,12 +8,14 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WrapValidator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WrapValidator, model_validator
 
+from d365_campaign.alerts import Level
 from d365_campaign.blackout import BlackoutWindows
 from d365_campaign.guardrails import GuardrailSettings
 from d365_campaign.opt_out import OptOutDirection, OptOutPair
 from d365_campaign.opt_out_files import ExportSettings
+from d365_campaign.quality import CheckSettings
 
 # Counts up when what a person accepts changes.
 PRIVACY_TEXT = 1
@@ -63,6 +65,12 @@ class DynamicsSettings(_System):
     token_url: Value = Field(description="https://login.microsoftonline.com/<tenant>/oauth2/v2.0/token")
     client_id: Value = Field(description="Application (client) id of the Entra app registration.")
     page_size: int = Field(default=5000, ge=1, le=5000, description="Records per page; Dataverse serves at most 5,000.")
+    poll_seconds: float = Field(
+        default=5,
+        ge=5,
+        description="How often each table is asked for changes; one that a webhook tells of is asked at once. The "
+        "sensor looks every 5 s.",
+    )
 
 
 class CampaignSettings(_System):
@@ -215,6 +223,104 @@ class OptOutSettings(Section):
     exports: ExportSettings = ExportSettings()
 
 
+class _Hook(Section):
+    """What holds for every hook."""
+
+    name: str = Field(min_length=1, description="What messages call it; each hook has another.")
+    minimum: Literal[Level.WARNING, Level.ERROR] = Field(
+        default=Level.WARNING, description="What it is told of: warning (errors too), or error."
+    )
+    ca_bundle: Path | None = Field(
+        default=None, description="Certificate authorities to trust instead of the public ones; a file."
+    )
+
+
+class SecretHeader(Section):
+    """A header that lets a webhook know us."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9-]+$", description="Its name, e.g. Authorization.")
+    value: EnvironmentReference = Field(description="Environment variable with its value.")
+
+
+class WebhookSettings(_Hook):
+    """An address that is sent small JSON; its `text` is what Slack, Teams and the like show."""
+
+    kind: Literal["webhook"] = Field(description="webhook: an address on the web.")
+    url: Value = Field(description="Where to, over https; {env: NAME} where the address itself is the secret.")
+    header: SecretHeader | None = Field(default=None, description="A header that goes along.")
+
+
+class EmailSettings(_Hook):
+    """Recipients of an e-mail, by way of an SMTP server."""
+
+    kind: Literal["email"] = Field(description="email: recipients by way of an SMTP server.")
+    host: Value = Field(description="SMTP server.")
+    port: Annotated[int | EnvironmentReference, WrapValidator(_number_or_reference)] = Field(
+        default=587, description="Its port; 465 with security tls."
+    )
+    security: Literal["starttls", "tls"] = Field(
+        default="starttls", description="How it is encrypted: STARTTLS, or TLS from the first byte. It always is."
+    )
+    user: Value | None = Field(default=None, description="User name, where the server wants one.")
+    password: EnvironmentReference | None = Field(default=None, description="Environment variable with the password.")
+    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="Address that it comes from.")
+    recipients: Sequence[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(
+        min_length=1, description="Addresses that it goes to."
+    )
+
+    @model_validator(mode="after")
+    def _user_has_a_password(self) -> "EmailSettings":
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together. Give both, or neither.")
+        return self
+
+
+Hook = Annotated[WebhookSettings | EmailSettings, Field(discriminator="kind")]
+
+
+class AlertSettings(Section):
+    """Who is told when runs fail or a check does, and when it is over; each change once."""
+
+    hooks: Sequence[Hook] = Field(default=(), description="Webhooks and e-mails; without one, nobody is told.")
+    dagster_url: str | None = Field(
+        default=None, pattern=r"^https?://", description="Address of Dagster's UI, for links in what is sent."
+    )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "AlertSettings":
+        names = [hook.name for hook in self.hooks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two hooks are called '{name}'. Give each a name of its own.")
+        return self
+
+
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+
+
+class WebhookReceiverSettings(Section):
+    """Where Dataverse's webhook posts are taken (`d365-campaign webhook`), and the key by which they are known."""
+
+    key: EnvironmentReference = Field(
+        description="Environment variable with the shared key, which is registered with the webhook in Dynamics."
+    )
+    sent_in: Literal["header", "query"] = Field(
+        default="header",
+        description="Where posts carry it: header is HttpHeader in Dynamics; query is WebhookKey (with name: code) or "
+        "HttpQueryString, and such a key may stand in a proxy's log.",
+    )
+    name: str = Field(
+        default="x-webhook-key",
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Name of the header, or of the parameter of the address.",
+    )
+    max_kilobytes: int = Field(
+        default=256, ge=1, le=4096, description="Longest post that is read; Dataverse sends 256 KB at most."
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8446, ge=1, le=65535, description="Port to listen on.")
+
+
 class Settings(Section):
     """One integration: one Dynamics environment, one Campaign instance, one staging file."""
 
@@ -227,14 +333,22 @@ class Settings(Section):
     )
     proxy: str | None = Field(default=None, description="HTTPS proxy; the environment's proxy settings are not used.")
     tables: Path = Field(default=Path("tables"), description="Folder of the table mappings, one YAML file each.")
+    owners: Sequence[Owner] = Field(
+        default=("team:crm",), description="Who answers for it, as Dagster shows it: team:NAME, or an e-mail address."
+    )
     dynamics: DynamicsSettings
     campaign: CampaignSettings
     staging: StagingSettings
     run: RunSettings = RunSettings()
     engine_calls: EngineCallSettings = EngineCallSettings()
     guardrails: GuardrailSettings = GuardrailSettings()
+    checks: CheckSettings = CheckSettings()
     privacy: PrivacySettings = PrivacySettings()
     opt_outs: OptOutSettings = OptOutSettings()
     sftp: SftpSettings | None = Field(
         default=None, description="SFTP area of the Campaign instance, for daily opt-out files and output logs."
     )
+    webhook: WebhookReceiverSettings | None = Field(
+        default=None, description="The receiver of Dataverse's webhook posts, which make changes seen sooner."
+    )
+    alerts: AlertSettings = AlertSettings()

@@ -5,7 +5,7 @@ from pydantic import PrivateAttr
 
 from d365_campaign.clients.campaign import CampaignClient
 from d365_campaign.clients.throttle import ThrottleGate
-from d365_campaign.clients.tokens import TokenSource
+from d365_campaign.clients.tokens import shared_tokens
 from resources.connection import Connection
 
 
@@ -28,7 +28,7 @@ class CampaignResource(Connection):
         self._client = CampaignClient(
             self.url,
             self.client_id,
-            TokenSource("Campaign", self.credentials(self.scope), wire),
+            shared_tokens("Campaign", self.credentials(self.scope), wire),
             gate=ThrottleGate(self.max_requests_per_second),
             retry=self.retry(),
             wire=wire,

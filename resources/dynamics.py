@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from d365_campaign.clients.dataverse import MAX_PAGE_SIZE, DataverseClient
-from d365_campaign.clients.tokens import TokenSource
+from d365_campaign.clients.tokens import shared_tokens
 from resources.connection import Connection
 
 
@@ -22,7 +22,7 @@ class DynamicsResource(Connection):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         wire = self.wire()
-        tokens = TokenSource("Dynamics", self.credentials(f"{self.url.rstrip('/')}/.default"), wire)
+        tokens = shared_tokens("Dynamics", self.credentials(f"{self.url.rstrip('/')}/.default"), wire)
         self._client = DataverseClient(self.url, tokens, page_size=self.page_size, retry=self.retry(), wire=wire)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

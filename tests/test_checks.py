@@ -3,19 +3,38 @@
 import pytest
 
 from d365_campaign import checks
-from d365_campaign.changes import ChangeSummary
+from d365_campaign.changes import ChangeSummary, KeyFaults
 
 
-def test_snapshot_without_repeated_keys_passes() -> None:
-    assert checks.keys_unique(0).passed
+@pytest.mark.parametrize(
+    ("faults", "unique", "present"),
+    [
+        pytest.param(KeyFaults(), True, True, id="sound keys"),
+        pytest.param(KeyFaults(repeated=3, keys=("c1", "c2")), False, True, id="repeated"),
+        pytest.param(KeyFaults(missing=2), True, False, id="missing"),
+    ],
+)
+def test_keys_are_unique_and_present(faults: KeyFaults, unique: bool, present: bool) -> None:
+    repeated, missing = checks.keys_unique(faults, "contact"), checks.keys_present(faults, "contact")
+
+    assert (repeated.passed, missing.passed) == (unique, present)
+    assert (repeated.metadata, missing.metadata) == ({"repeated": faults.repeated}, {"missing": faults.missing})
+    assert repeated.keys == faults.keys
+    for verdict in (repeated, missing):
+        assert ("d365-campaign replay contact" in verdict.description) is not verdict.passed
+        assert verdict.name in checks.BLOCKING
+        assert not verdict.warn
 
 
-def test_repeated_keys_are_counted_and_stop_the_run() -> None:
-    verdict = checks.keys_unique(3)
+def test_blocked_table_tells_what_stopped_it_and_names_a_few_keys() -> None:
+    deletes = checks.delete_share(ChangeSummary(delete=9), 10, 0.2, 0, [f"c{n}" for n in range(9)])
+    verdict = checks.not_blocked([checks.large_load(ChangeSummary(insert=9), 5, None, "contact"), deletes])
 
     assert not verdict.passed
-    assert not verdict.warn
-    assert verdict.metadata == {"repeated": 3}
+    assert verdict.description.startswith("Nothing of this table was written. The plan writes 9 records")
+    assert "The plan deletes 9 of 10" in verdict.description
+    assert verdict.keys == ["c0", "c1", "c2", "c3", "c4"]
+    assert checks.not_blocked([]).passed
 
 
 @pytest.mark.parametrize(

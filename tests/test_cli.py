@@ -142,7 +142,7 @@ def test_a_sandbox_says_how_to_log_in_to_its_sftp_storage(checkout: Path, sandbo
 
 def test_an_unknown_table_is_answered_with_the_ones_there_are(checkout: Path) -> None:
     ended = run(checkout, "plan", "accounts")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "there is no table mapping 'accounts'; there are: account, contact, new_purchase" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -151,7 +151,7 @@ def test_every_fault_of_the_configuration_is_listed_without_a_traceback(checkout
     table = checkout / "config" / "sandbox_tables" / "contact.yaml"
     table.write_text(table.read_text(encoding="utf-8") + "  - {source: lastname, target: email}\nsurprise: 1\n")
     ended = run(checkout, "plan")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "contact.yaml" in ended.stderr
     assert "surprise" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -160,7 +160,7 @@ def test_every_fault_of_the_configuration_is_listed_without_a_traceback(checkout
 def test_outside_of_a_checkout_it_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     ended = run(tmp_path, "plan")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "Run this in the checkout, or set DAGSTER_HOME" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CORE = {
+    "alerts",
+    "progress",
     "mapping",
     "binding",
     "record_filter",
@@ -26,8 +28,10 @@ CORE = {
     "opt_out_checks",
     "settings",
     "checks",
+    "quality",
     "errors",
     "config",
+    "config_reference",
 }
 OURS = {
     "core": {"core"},
@@ -38,7 +42,8 @@ OURS = {
     "resources": {"core", "clients", "store", "resources"},
     "assets": {"core", "flows", "resources", "assets"},
     "definitions": {"core", "assets", "resources"},
-    "cli": {"core", "clients", "store", "flows", "definitions", "cli"},
+    "webhook": {"core"},
+    "cli": {"core", "clients", "store", "flows", "definitions", "webhook", "cli"},
 }
 # Third parties that belong to one layer or a few. What is not named here may be used anywhere.
 ONLY_IN = {
@@ -50,8 +55,8 @@ ONLY_IN = {
     "requests_oauthlib": {"clients"},
     "tenacity": {"clients"},
     "paramiko": {"clients", "sandbox"},
-    "starlette": {"sandbox"},
-    "uvicorn": {"sandbox"},
+    "starlette": {"sandbox", "webhook"},
+    "uvicorn": {"sandbox", "webhook"},
     "trustme": {"sandbox"},
     "orjson": {"sandbox"},
     "yaml": {"core"},

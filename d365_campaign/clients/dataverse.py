@@ -17,7 +17,7 @@ from d365_campaign.clients.dataverse_writes import MAX_PARALLEL, DataverseRows
 from d365_campaign.clients.http import Answer, ApiSession, Tokens
 from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
 from d365_campaign.clients.wire import WireSettings
-from d365_campaign.errors import DeltaTokenExpired, RetriableError
+from d365_campaign.errors import ConfigurationError, DeltaTokenExpired, RetriableError
 from d365_campaign.schemas import SourceColumn, SourceTable
 
 API_PATH = "/api/data/v9.2"
@@ -136,6 +136,17 @@ class DataverseClient:
         asked = f"RetrieveTotalRecordCount(EntityNames=@p1)?@p1={names}"
         return self._session.get(asked, f"count of {table}", accepted(table, lambda answer: _count(answer, table)))
 
+    def delta_token_days(self) -> int | None:
+        """Days for which the environment knows a delta token ("Use change tracking to synchronize data with external
+        systems"); None where it doesn't tell, or our user may not read it."""
+        name = "expirechangetrackingindays"
+        try:
+            return self._session.get(
+                f"organizations?$select={name}", "organization", accepted("organization", lambda a: _first(a, name))
+            )
+        except ConfigurationError:
+            return None
+
     def _pages(
         self, table: SourceTable, columns: Sequence[SourceColumn], first: str, prefer: str
     ) -> Iterator[ChangePage]:
@@ -192,6 +203,13 @@ def _identity(answer: Answer) -> WhoAmI:
     if not isinstance(body, dict) or not body.get("UserId") or not body.get("OrganizationId"):
         raise RetriableError("WhoAmI: Dynamics sent something else than a user.")
     return WhoAmI(str(body["UserId"]), str(body["OrganizationId"]))
+
+
+def _first(answer: Answer, name: str) -> int | None:
+    body = answer.json()
+    rows = body.get("value") if isinstance(body, dict) else None
+    value = rows[0].get(name) if rows else None
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def _count(answer: Answer, table: str) -> int | None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -129,6 +130,12 @@ class TokenSource:
             f"{self._system} token: {self._host} refused the credentials ({status}, {code}). "
             f"Check {self._system.lower()}.{setting}."
         )
+
+
+@lru_cache(maxsize=32)
+def shared_tokens(system: System, credentials: ClientCredentials, wire: WireSettings) -> TokenSource:
+    """The one source of these credentials in this process: a sensor that looks every few seconds needs one token."""
+    return TokenSource(system, credentials, wire)
 
 
 def _usable_seconds(answer: Mapping[str, object]) -> float:

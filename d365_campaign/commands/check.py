@@ -1,19 +1,18 @@
 """`check`: whether everything that a run needs is in place, on one page."""
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import groupby
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from d365_campaign.clients.campaign import CampaignClient
 from d365_campaign.clients.dataverse import DataverseClient
 from d365_campaign.commands import systems
+from d365_campaign.commands.output import console, json_option, print_json
 from d365_campaign.config import Configuration
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.flows.findings import Finding, Judgement
@@ -27,11 +26,12 @@ MARKS: dict[Judgement, tuple[str, str]] = {"fine": ("✓", "green"), "warning": 
 @click.option(
     "--scan-keys", is_flag=True, help="Also look for doubled keys in Campaign, at an engine call for 1,000 records."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a page.")
+@json_option("{environment, verdict, findings: [{area, subject, verdict, words, fix}]}")
 def check(table: str | None, scan_keys: bool, as_json: bool) -> None:
-    """Say of both systems and each table what is fine, what is wrong and how to put it right; only reads.
+    """Tell whether everything is in place, and what is not.
 
-    Ends with 1 when something would stop a run; warnings don't.
+    It says of both systems and each table what is fine, what is wrong and how to put it right, and only reads. Ends
+    with 1 when something would stop a run, warnings don't; with 2 when the configuration is refused.
 
     \b
     Example:  d365-campaign check contact
@@ -48,6 +48,8 @@ def check(table: str | None, scan_keys: bool, as_json: bool) -> None:
         _print_json(configured, findings)
     else:
         _print_page(configured, findings)
+    if configured is None:
+        sys.exit(2)
     sys.exit(1 if _worst(findings) == "wrong" else 0)
 
 
@@ -91,7 +93,7 @@ def _print_json(configured: Configuration | None, findings: Sequence[Finding]) -
             for found in findings
         ],
     }
-    click.echo(json.dumps(shown, indent=2))
+    print_json(shown)
 
 
 def _worst(findings: Sequence[Finding]) -> Judgement:
@@ -99,20 +101,20 @@ def _worst(findings: Sequence[Finding]) -> Judgement:
 
 
 def _print_page(configured: Configuration | None, findings: Sequence[Finding]) -> None:
-    console = Console(highlight=False)
+    page = console()
     headings = (
         {mapping.name: f"{mapping.name} > {mapping.target}" for mapping in configured.tables} if configured else {}
     )
     for area, found in groupby(findings, key=lambda finding: finding.area):
-        console.print(Text(headings.get(area, area), style="bold"))
-        if console.is_terminal:
-            console.print(_rows(list(found)))
+        page.print(Text(headings.get(area, area), style="bold"))
+        if page.is_terminal:
+            page.print(_rows(list(found)))
         else:
             for finding in found:
                 _print_plainly(finding)
-        console.print()
+        page.print()
     wrong, warnings = (sum(found.verdict == verdict for found in findings) for verdict in ("wrong", "warning"))
-    console.print(f"{wrong} wrong, {warnings} warning{'' if warnings == 1 else 's'}.", style="bold")
+    page.print(f"{wrong} wrong, {warnings} warning{'' if warnings == 1 else 's'}.", style="bold")
 
 
 def _rows(findings: Sequence[Finding]) -> Table:

@@ -3,7 +3,6 @@
 Neither system is reached. What is asked for here is done by the next sync.
 """
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,11 @@ from datetime import datetime
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from d365_campaign.changes import Reject, Replay
 from d365_campaign.commands.common import configuration, staging
+from d365_campaign.commands.output import console, json_option, print_json, say
 from d365_campaign.config import Configuration
 from d365_campaign.errors import SyncError
 from d365_campaign.store.desk import Retried, TableDesk
@@ -28,8 +27,11 @@ from d365_campaign.store.trace import Trace
 @click.argument("table")
 @click.option("--force", is_flag=True, help="Look at every record in Campaign too: one engine call each at least.")
 @click.option("--withdraw", is_flag=True, help="Take back a request that no sync has taken up yet.")
-def replay(table: str, force: bool, withdraw: bool) -> None:
-    """Let the next sync read all of TABLE again, and send what differs.
+@json_option("{table, replay, records}")
+def replay(table: str, force: bool, withdraw: bool, as_json: bool) -> None:
+    """Let the next sync read all of TABLE again.
+
+    It sends what differs, and with --force looks at every record in Campaign.
 
     \b
     Example:  d365-campaign replay contact
@@ -38,31 +40,40 @@ def replay(table: str, force: bool, withdraw: bool) -> None:
         raise click.UsageError("--force asks for a replay and --withdraw takes it back. Give one of them.")
     configured = configuration()
     with _desk(configured, table) as desk:
+        records = desk.records()
         if withdraw:
             _withdraw(desk)
-            return
-        limit = configured.settings.guardrails.max_replay_records
-        desk.request_replay(Replay.FORCED if force else Replay.DIFFERENCES, limit)
-        records = desk.records()
+        else:
+            limit = configured.settings.guardrails.max_replay_records
+            desk.request_replay(Replay.FORCED if force else Replay.DIFFERENCES, limit)
+    if as_json:
+        asked = None if withdraw else "forced" if force else "differences"
+        print_json({"table": table, "replay": asked, "records": records})
+    elif withdraw:
+        say(f"The replay of {table} is withdrawn.")
+    else:
+        _print_replay(table, records, force=force)
+
+
+def _print_replay(table: str, records: int, *, force: bool) -> None:
     does = "looks at each of them in Campaign, and sends" if force else "sends"
-    _say(
-        f"The next sync of {table} reads all its records again, {records:,} so far, {does} what differs. {_run(table)}"
-    )
+    say(f"The next sync of {table} reads all its records again, {records:,} so far, {does} what differs. {_run(table)}")
 
 
 def _withdraw(desk: TableDesk) -> None:
     if not desk.withdraw_replay():
         raise SyncError(f"no replay of '{desk.name}' waits to be taken up, so there is none to withdraw.")
-    _say(f"The replay of {desk.name} is withdrawn.")
 
 
 @click.command()
 @click.argument("table")
 @click.argument("keys", nargs=-1)
 @click.option("--retry", is_flag=True, help="Let the next sync send them again: those of KEYS, or all.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@json_option("{rejects: [{key, cause, attempts, since, reason, ...}], retried}")
 def rejects(table: str, keys: Sequence[str], retry: bool, as_json: bool) -> None:
-    """List the records of TABLE that could not be sent, or were turned down, and why.
+    """List records of TABLE that could not be sent, and why.
+
+    Or were turned down by Campaign. Ends with 1 when there are some; with --retry, when some can't be sent again.
 
     \b
     Example:  d365-campaign rejects contact --retry
@@ -72,7 +83,7 @@ def rejects(table: str, keys: Sequence[str], retry: bool, as_json: bool) -> None
         retried = desk.retry(wanted) if retry else None
         found = desk.rejects(wanted)
     if as_json:
-        click.echo(json.dumps(_rejects_as_json(found, retried), indent=2, default=_plain))
+        print_json(_rejects_as_json(found, retried))
     elif retried is None:
         _print_rejects(table, found)
     else:
@@ -82,12 +93,12 @@ def rejects(table: str, keys: Sequence[str], retry: bool, as_json: bool) -> None
 
 
 def _rejects_as_json(found: Sequence[Reject], retried: Retried | None) -> dict[str, Any]:
-    return {"rejects": [asdict(reject) for reject in found]} | ({"retried": asdict(retried)} if retried else {})
+    return {"rejects": [asdict(reject) for reject in found], "retried": asdict(retried) if retried else None}
 
 
 def _print_rejects(table: str, found: Sequence[Reject]) -> None:
     if not found:
-        _say(f"No record of {table} is turned down.")
+        say(f"No record of {table} is turned down.")
         return
     shown = Table(title=f"{len(found):,} rejects of {table}", title_justify="left")
     shown.add_column("key", no_wrap=True)
@@ -96,7 +107,7 @@ def _print_rejects(table: str, found: Sequence[Reject]) -> None:
     for reject in found:
         times = f"{reject.attempts:,}"
         shown.add_row(reject.key, _cause(reject), times, _moment(reject.since), reject.reason)
-    Console().print(shown, highlight=False, markup=False)
+    console().print(shown, highlight=False, markup=False)
 
 
 def _cause(reject: Reject) -> str:
@@ -107,24 +118,24 @@ def _cause(reject: Reject) -> str:
 
 def _print_retried(table: str, retried: Retried) -> None:
     if retried.woken:
-        _say(f"The next sync of {table} sends {len(retried.woken):,} records again. {_run(table)}")
+        say(f"The next sync of {table} sends {len(retried.woken):,} records again. {_run(table)}")
     if retried.unfit:
-        _say(
-            f"Can't be sent as they are, and go out once their data or the mapping changes: {', '.join(retried.unfit)}"
-        )
+        say(f"Can't be sent as they are, and go out once their data or the mapping changes: {', '.join(retried.unfit)}")
     if retried.unknown:
-        _say(f"Not among the rejects of {table}: {', '.join(retried.unknown)}")
+        say(f"Not among the rejects of {table}: {', '.join(retried.unknown)}")
     if not (retried.woken or retried.unfit or retried.unknown):
-        _say(f"No record of {table} is turned down, so there is nothing to send again.")
+        say(f"No record of {table} is turned down, so there is nothing to send again.")
 
 
 @click.command()
 @click.argument("key")
 @click.option("--table", help="Look in this table only.")
 @click.option("--show-values", is_flag=True, help="Show field values too; they are personal data.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@json_option("{TABLE: {key, sentence, in_dynamics, mirrored, change, fields, ...}}")
 def trace(key: str, table: str | None, show_values: bool, as_json: bool) -> None:
-    """Tell what happened to the record with this KEY, and why it is where it is.
+    """Tell what happened to one record, and why.
+
+    KEY is its Dynamics id. Ends with 1 when it was turned down.
 
     \b
     Example:  d365-campaign trace 8b2d6f0e-0000-4000-8000-0123456789ab
@@ -139,7 +150,7 @@ def trace(key: str, table: str | None, show_values: bool, as_json: bool) -> None
         raise SyncError(f"no record {as_sent(key)} is known in {', '.join(names)}, as of the last sync.")
     if as_json:
         told = {each.table: _trace_as_json(each, show_values=show_values) for each in found}
-        click.echo(json.dumps(told, indent=2, default=_plain))
+        print_json(told)
     else:
         for each in found:
             _print_trace(each, show_values=show_values)
@@ -155,17 +166,17 @@ def _trace_as_json(trace: Trace, *, show_values: bool) -> dict[str, Any]:
 
 
 def _print_trace(trace: Trace, *, show_values: bool) -> None:
-    console, lines = Console(), Table.grid(padding=(0, 2))
+    page, lines = console(), Table.grid(padding=(0, 2))
     for fact, told in _facts(trace):
         lines.add_row(fact, told)
-    console.print(f"{trace.table} {trace.key}", style="bold", highlight=False, markup=False, soft_wrap=True)
-    console.print(lines, highlight=False, markup=False)
+    page.print(f"{trace.table} {trace.key}", style="bold", highlight=False, markup=False, soft_wrap=True)
+    page.print(lines, highlight=False, markup=False)
     if show_values and trace.fields:
         values = Table("field", "ought to be", "is known to be", "differs")
         for field in trace.fields:
             values.add_row(field.name, _shown(field.desired), _shown(field.known), "yes" if field.differs else "")
-        console.print(values, highlight=False, markup=False)
-    _say(trace.sentence)
+        page.print(values, highlight=False, markup=False)
+    say(trace.sentence)
 
 
 def _facts(trace: Trace) -> Iterator[tuple[str, str]]:
@@ -190,8 +201,11 @@ def _facts(trace: Trace) -> Iterator[tuple[str, str]]:
 @click.command()
 @click.argument("table")
 @click.option("--by", required=True, help="Who says so; it is kept and shown with the load.")
-def acknowledge(table: str, by: str) -> None:
-    """Let a large load of TABLE go on, once Campaign has nothing else to do.
+@json_option("{table, acknowledged_by}")
+def acknowledge(table: str, by: str, as_json: bool) -> None:
+    """Let a large load of TABLE go on.
+
+    Once Campaign has nothing else to do.
 
     \b
     Example:  d365-campaign acknowledge contact --by "Ada Lovelace"
@@ -200,20 +214,29 @@ def acknowledge(table: str, by: str) -> None:
         raise click.UsageError("--by is empty. Name the person who says so.")
     with _desk(configuration(), table) as desk:
         desk.acknowledge_large_load(by.strip())
-    _say(f"The load of {table} at hand may go on; it ends with its last record. {_run(table)}")
+    if as_json:
+        print_json({"table": table, "acknowledged_by": by.strip()})
+    else:
+        say(f"The load of {table} at hand may go on; it ends with its last record. {_run(table)}")
 
 
 @click.command(name="accept-schema")
 @click.argument("table")
-def accept_schema(table: str) -> None:
-    """Take the columns and fields of TABLE as both systems describe them now.
+@json_option("{table, accepted}")
+def accept_schema(table: str, as_json: bool) -> None:
+    """Go on after a column or field changed its type.
+
+    Or its length: the next sync takes those of TABLE as both systems describe them then.
 
     \b
     Example:  d365-campaign accept-schema contact
     """
     with _desk(configuration(), table) as desk:
         desk.accept_schema()
-    _say(f"The next sync of {table} takes both systems' schemas as they are then. {_run(table)}")
+    if as_json:
+        print_json({"table": table, "accepted": True})
+    else:
+        say(f"The next sync of {table} takes both systems' schemas as they are then. {_run(table)}")
 
 
 @contextmanager
@@ -222,10 +245,6 @@ def _desk(configured: Configuration, table: str) -> Iterator[TableDesk]:
     name = configured.table(table).name
     with staging(configured.settings.staging.path) as file:
         yield file.desk(name)
-
-
-def _say(sentence: str) -> None:
-    Console().print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def _run(table: str) -> str:
@@ -238,8 +257,3 @@ def _moment(at: datetime | None) -> str:
 
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
-
-
-def _plain(value: object) -> str:
-    """What JSON has no form of its own for: moments and days, and decimal numbers."""
-    return value.isoformat() if isinstance(value, datetime) else str(value)

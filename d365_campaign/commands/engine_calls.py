@@ -1,6 +1,5 @@
 """`engine-calls`: what a month costs, what it comes to by its end, and which fields it is spent on."""
 
-import json
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from d365_campaign.commands.common import configuration, staging
+from d365_campaign.commands.output import console, json_option, print_json
 from d365_campaign.engine_calls import BudgetOutlook, MonthOfCalls, Outlook, month_of, outlook
 from d365_campaign.errors import ConfigurationError
 
@@ -33,13 +33,13 @@ def _month(ctx: click.Context, param: click.Parameter, value: datetime | None) -
     callback=_month,
     help="Default this month; days and months are those of UTC.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@json_option("{month, engine_calls, expected, budgets, days, operations, fields, ...}")
 def engine_calls(month: date, as_json: bool) -> None:
-    """Show the engine calls of a month, what they come to by its end, and what columns cost; reaches no system.
+    """Show a month's engine calls, forecast and causes.
 
-    Predicted is what Adobe's formula says of a change before it is sent, measured what was really called. Of a field it
-    tells the updates it was part of, and the engine calls of those that changed nothing else: without that column, they
-    would have been spared.
+    Neither system is reached. Predicted is what Adobe's formula says of a change before it is sent, measured what was
+    really called. Of a field it tells the updates it was part of, and the engine calls of those that changed nothing
+    else: without that column, they would have been spared.
 
     \b
     Example:  d365-campaign engine-calls --month 2026-11
@@ -51,9 +51,9 @@ def engine_calls(month: date, as_json: bool) -> None:
         booked = file.ledger.month(month)
     ahead = outlook(booked, settings.engine_calls, _now())
     if as_json:
-        click.echo(json.dumps(_as_json(booked, ahead), indent=2, default=str))
+        print_json(_as_json(booked, ahead))
     else:
-        _print_page(Console(), booked, ahead)
+        _print_page(console(), booked, ahead)
 
 
 def _as_json(booked: MonthOfCalls, ahead: Outlook) -> dict[str, Any]:
@@ -88,19 +88,19 @@ def _as_json(booked: MonthOfCalls, ahead: Outlook) -> dict[str, Any]:
     }
 
 
-def _print_page(console: Console, booked: MonthOfCalls, ahead: Outlook) -> None:
+def _print_page(page: Console, booked: MonthOfCalls, ahead: Outlook) -> None:
     if booked.operations:
-        console.print(_operations(booked))
+        page.print(_operations(booked))
     if booked.fields:
-        console.print()
-        console.print(_fields(booked))
-    console.print()
+        page.print()
+        page.print(_fields(booked))
+    page.print()
     for line in _sentences(booked, ahead):
-        console.print(line, soft_wrap=True, highlight=False)
+        page.print(line, soft_wrap=True, highlight=False)
     for budget in ahead.budgets:
-        console.print(_told(budget, ahead), soft_wrap=True, highlight=False, style=COLOURS[budget.status])
+        page.print(_told(budget, ahead), soft_wrap=True, highlight=False, style=COLOURS[budget.status])
     if not ahead.budgets:
-        console.print("No budget is set: engine_calls.daily_budget, engine_calls.monthly_budget.", soft_wrap=True)
+        page.print("No budget is set: engine_calls.daily_budget, engine_calls.monthly_budget.", soft_wrap=True)
 
 
 def _operations(booked: MonthOfCalls) -> Table:

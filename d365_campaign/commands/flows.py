@@ -1,6 +1,5 @@
 """`status`, `start` and `stop`: the flows, and the switch of each. From `start` to `stop`, edits of the files wait."""
 
-import json
 import re
 import sys
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from d365_campaign.commands.output import console, json_option, print_json, say
 from d365_campaign.commands.running import find_dagster_home
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ RELOAD = (
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@json_option("{flows: [{name, state, backlog, deferred, refused, since, last_error, tables, ...}], faults}")
 def status(as_json: bool) -> None:
-    """Show each flow's state and backlog, and how far its tables are; reaches neither system.
+    """Show each flow's state, backlog and tables.
 
-    Ends with 1 when a flow has failed.
+    Neither system is reached: it is told as of the last run. Ends with 1 when a flow has failed.
 
     \b
     Example:  d365-campaign status
@@ -37,18 +37,20 @@ def status(as_json: bool) -> None:
     find_dagster_home()
     found = definitions.flow_status()
     if as_json:
-        click.echo(json.dumps(_as_json(found), indent=2, default=datetime.isoformat))
+        print_json(_as_json(found))
     else:
-        _print_page(Console(), found)
+        _print_page(console(), found)
     if any(flow.state == "FAILED" for flow in found.flows):
         sys.exit(1)
 
 
 @click.command()
-def start() -> None:
-    """Let changes and opt-outs go from system to system by themselves, from now on, as the files say now.
+@json_option("what status --json prints, after the start.")
+def start(as_json: bool) -> None:
+    """Let the flows run by themselves from now on.
 
-    Until it is stopped, edits of the files change nothing; `d365-campaign status` tells whether there are some.
+    Changes and opt-outs go from system to system as the configuration files say now. Until it is stopped, edits of the
+    files change nothing; `d365-campaign status` tells whether there are some.
 
     \b
     Example:  d365-campaign start
@@ -57,7 +59,10 @@ def start() -> None:
 
     find_dagster_home()
     definitions.start()
-    click.echo(f"Started. {RELOAD}")
+    if as_json:
+        print_json(_as_json(definitions.flow_status()))
+    else:
+        say(f"Started. {RELOAD}")
 
 
 @click.command()
@@ -69,8 +74,11 @@ def start() -> None:
     type=click.FloatRange(min=0),
     help="Longest time, in seconds, to wait for the run that is on.",
 )
-def stop(wait_seconds: float) -> None:
-    """Write nothing more to either system by itself; what is left stays the backlog. Waits for the run that is on.
+@json_option("what status --json prints, after the stop.")
+def stop(wait_seconds: float, as_json: bool) -> None:
+    """Stop the flows, once the run that is on has ended.
+
+    From then on nothing is written to either system by itself; what is left stays the backlog.
 
     \b
     Example:  d365-campaign stop
@@ -79,7 +87,10 @@ def stop(wait_seconds: float) -> None:
 
     find_dagster_home()
     definitions.stop(wait_seconds)
-    click.echo("Stopped. The next start goes by the files as they are then.")
+    if as_json:
+        print_json(_as_json(definitions.flow_status()))
+    else:
+        say("Stopped. The next start goes by the files as they are then.")
 
 
 def _as_json(found: "Status") -> dict[str, Any]:
@@ -100,21 +111,21 @@ def _flow_as_json(flow: "FlowStatus", found: "Status") -> dict[str, Any]:
     }
 
 
-def _print_page(console: Console, found: "Status") -> None:
-    console.print(_flows(found))
+def _print_page(page: Console, found: "Status") -> None:
+    page.print(_flows(found))
     for flow in found.flows:
         if flow.last_error:
-            console.print(f"{flow.name}: {_first_sentence(flow.last_error)}", soft_wrap=True, markup=False)
+            page.print(f"{flow.name}: {_first_sentence(flow.last_error)}", soft_wrap=True, markup=False)
     if found.by_files and any(flow.state != "STOPPED" for flow in found.flows):
-        console.print("Runs by configuration: no start is on record, and each run reads the files.", soft_wrap=True)
+        page.print("Runs by configuration: no start is on record, and each run reads the files.", soft_wrap=True)
     if found.faults:
-        console.print(f"The files are not fit to start with: {found.faults}", soft_wrap=True, markup=False)
+        page.print(f"The files are not fit to start with: {found.faults}", soft_wrap=True, markup=False)
     elif found.pending:
-        console.print("The files were changed since the start. To let them take effect: stop, then start.")
-    console.print()
+        page.print("The files were changed since the start. To let them take effect: stop, then start.")
+    page.print()
     for flow in found.flows:
         if flow.tables:
-            console.print(_tables(flow))
+            page.print(_tables(flow))
 
 
 def _flows(found: "Status") -> Table:

@@ -1,13 +1,11 @@
 """`demo`, `dev` and `sandbox`: try everything out on local stand-ins."""
 
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,10 @@ from rich.console import Console
 from d365_campaign import rehearsal
 from d365_campaign.commands.common import configuration, staging
 from d365_campaign.commands.demo_story import change_minds
-from d365_campaign.commands.opt_out import explained_as_json, opt_out_desk, print_explained
+from d365_campaign.commands.opt_out_explain import explained_as_json, print_explained
+from d365_campaign.commands.opt_out_words import opt_out_desk
+from d365_campaign.commands.output import console, json_option, print_json
+from d365_campaign.commands.progress import shown_progress
 from d365_campaign.commands.running import print_synced, synced
 from d365_campaign.rehearsal import Seed
 from d365_campaign.store.opt_out_desk import OptOutDesk
@@ -39,11 +40,17 @@ What to look at next:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@json_option("{syncs: [first, second], budget: {spent, daily_budget}, explained}")
 def demo(as_json: bool) -> None:
-    """Sync a fresh sandbox, change some of it, let people opt out in either system, and sync again."""
+    """See it at work on a fresh sandbox.
+
+    It syncs the sandbox, changes some of it, lets people opt out in either system, and syncs again.
+
+    \b
+    Example:  d365-campaign demo
+    """
     rehearsal.start_afresh()
-    with rehearsal.running_sandbox(SEED) as running:
+    with rehearsal.running_sandbox(SEED) as running, shown_progress(quiet=as_json):
         ask = partial(rehearsal.ask, running.endpoints)
         first = synced()
         story = change_minds(ask, ask("POST", "change", DEMO_CHANGES))
@@ -54,18 +61,18 @@ def demo(as_json: bool) -> None:
     if as_json:
         syncs = [first.as_json(), second.as_json()]
         shown = {"syncs": syncs, "budget": _budget(), "explained": explained_as_json(explained)}
-        click.echo(json.dumps(shown, default=datetime.isoformat))
+        print_json(shown)
         return
-    console = Console()
+    page = console()
     for title, done in {"First sync": first, "Second sync, after some changes": second}.items():
-        print_synced(console, title, done)
-        console.print()
-    _print_story(console, first.tables, second.tables)
+        print_synced(page, title, done)
+        page.print()
+    _print_story(page, first.tables, second.tables)
     for sentence in told:
-        console.print(sentence, soft_wrap=True, highlight=False)
-    console.print()
-    print_explained(console, explained)
-    console.print(NEXT, highlight=False)
+        page.print(sentence, soft_wrap=True, highlight=False)
+    page.print()
+    print_explained(page, explained)
+    page.print(NEXT, highlight=False)
 
 
 @contextmanager
@@ -75,15 +82,15 @@ def _opt_out_desk() -> Iterator[OptOutDesk]:
         yield opt_out_desk(file, configured)
 
 
-def _print_story(console: Console, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def _print_story(page: Console, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     for name, numbers in first.items():
         for key, awaited in numbers["deferred_sample"].items():
             if key not in second[name]["deferred_sample"]:
                 told = f"{name} {key} went out in the second sync, once {awaited} was there."
-                console.print(told, soft_wrap=True, highlight=False)
+                page.print(told, soft_wrap=True, highlight=False)
     budget = _budget()
     told = f"{budget['spent']:,} of {budget['daily_budget']:,} engine calls of today's budget are spent."
-    console.print(told, highlight=False)
+    page.print(told, highlight=False)
 
 
 @click.command()
@@ -91,7 +98,13 @@ def _print_story(console: Console, first: Mapping[str, Any], second: Mapping[str
 @click.option("--contacts", default=SEED.contacts, show_default=True, help="Contacts in the sandbox.")
 @click.option("--free-ports", is_flag=True, help="Give the sandbox any free ports instead of 8441 to 8445.")
 def dev(port: int, contacts: int, free_ports: bool) -> None:
-    """Keep a sandbox and `dagster dev` running: edit a contact and watch the run."""
+    """Keep a sandbox and Dagster's UI running.
+
+    Edit a contact, and watch the run.
+
+    \b
+    Example:  d365-campaign dev --port 3001
+    """
     rehearsal.start_afresh()
     dagster = str(Path(sys.executable).with_name("dagster"))
     seed = SEED._replace(contacts=contacts)
@@ -122,7 +135,9 @@ def dev(port: int, contacts: int, free_ports: bool) -> None:
     help="Where endpoints.json, the certificate authority and the environment file go.",
 )
 def sandbox(contacts: int, accounts: int, purchases: int, free_ports: bool, directory: Path) -> None:
-    """Run the stand-ins for Dynamics, Entra, Campaign, its SFTP storage and Adobe IMS until interrupted.
+    """Run local stand-ins for both systems.
+
+    For Dynamics, Entra, Campaign, its SFTP storage and Adobe IMS, until interrupted.
 
     \b
     Example:  d365-campaign sandbox --contacts 1000 --purchases 400

@@ -1,6 +1,5 @@
 """`plan` and `sync`: run a job here and now, and print what it made."""
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from d365_campaign import rehearsal
+from d365_campaign.checks import BLOCKING
+from d365_campaign.commands.output import console, json_option, print_json
+from d365_campaign.commands.progress import shown_progress
 from d365_campaign.errors import ConfigurationError, SyncError
 from d365_campaign.mapping import CONTACT
 
@@ -46,14 +48,23 @@ Numbers = Mapping[str, Mapping[str, Any]]
 
 @click.command()
 @click.argument("table", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@json_option("{TABLE: {to_insert, to_update, to_delete, refused, engine_calls, ...}, opt_outs}")
 def plan(table: str | None, as_json: bool) -> None:
-    """Show what a sync would write and cost; writes nothing but the staging file.
+    """Show what a sync would write, and what it would cost.
+
+    It reads both systems, and writes nothing but the staging file. Ends with 1 when a check would stop the sync.
 
     \b
     Example:  d365-campaign plan contact --json
     """
-    made = run_job("plan", table)
+    with shown_progress(quiet=as_json):
+        made, blocked = run_job("plan", table)
+    _show_plan(made, as_json)
+    if blocked:
+        sys.exit(1)
+
+
+def _show_plan(made: Numbers, as_json: bool) -> None:
     found = {name.partition("/")[2]: dict(it) for name, it in made.items() if name.startswith("change_set/")}
     opt_outs = made.get(STATE)
     if opt_outs and CONTACT in found:
@@ -62,34 +73,38 @@ def plan(table: str | None, as_json: bool) -> None:
         wanted = (*PLANNED, "busiest_fields", "sample_keys")
         shown: dict[str, Any] = {name: {k: it[k] for k in wanted} for name, it in found.items()}
         kept = {"opt_outs": {k: opt_outs[k] for k in OPT_OUTS_PLANNED}} if opt_outs else {}
-        click.echo(json.dumps(shown | kept, indent=2))
+        print_json(shown | kept)
         return
-    console = Console()
-    console.print(in_columns("Plan", PLANNED, found))
+    page = console()
+    page.print(in_columns("Plan", PLANNED, found))
     for name, it in found.items():
         for field, updates in it["busiest_fields"].items():
-            console.print(f"{name}: {field} is part of {updates:,} updates", soft_wrap=True)
+            page.print(f"{name}: {field} is part of {updates:,} updates", soft_wrap=True)
         for kind, keys in it["sample_keys"].items():
-            console.print(f"{name}: {kind}, for instance {', '.join(keys)}", soft_wrap=True)
+            page.print(f"{name}: {kind}, for instance {', '.join(keys)}", soft_wrap=True)
     if opt_outs:
         numbers = ", ".join(f"{opt_outs[figure]:,} {heading_of(figure)}" for figure in OPT_OUTS_PLANNED)
-        console.print(f"Opt-outs by people: {numbers}", soft_wrap=True)
+        page.print(f"Opt-outs by people: {numbers}", soft_wrap=True)
 
 
 @click.command()
 @click.argument("table", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@json_option("{TABLE: {inserted, updated, deleted, refused, backlog, engine_calls, ...}, opt_outs}")
 def sync(table: str | None, as_json: bool) -> None:
-    """Bring both systems into step: pull, plan and write, until nothing is left that could be written.
+    """Bring both systems into step now.
+
+    It pulls, plans and writes until nothing is left that could be written. Ends with 1 when something is refused, waits
+    to be written, or is blocked by a check.
 
     \b
     Example:  d365-campaign sync contact
     """
-    done = synced(table)
+    with shown_progress(quiet=as_json):
+        done = synced(table)
     if as_json:
-        click.echo(json.dumps(done.as_json(), indent=2))
+        print_json(done.as_json())
     else:
-        print_synced(Console(), "Sync", done)
+        print_synced(console(), "Sync", done)
     if done.leaves_something:
         sys.exit(1)
 
@@ -99,12 +114,13 @@ class Synced(NamedTuple):
 
     tables: dict[str, dict[str, Any]]
     opt_outs: dict[str, Any] | None
+    blocked: Sequence[str] = ()
 
     @property
     def leaves_something(self) -> bool:
-        """Whether anything is refused, or waits to be written."""
+        """Whether anything is refused, or waits to be written, or a table is *blocked* by a check."""
         open_opt_outs = self.opt_outs is not None and self.opt_outs["open"]
-        return bool(open_opt_outs) or any(it["refused"] or it["backlog"] for it in self.tables.values())
+        return bool(open_opt_outs or self.blocked) or any(it["refused"] or it["backlog"] for it in self.tables.values())
 
     def as_json(self) -> dict[str, Any]:
         """One object: each table under its name, and the opt-outs."""
@@ -116,9 +132,9 @@ def synced(table: str | None = None) -> Synced:
 
     Runs are short and follow one another, as under the sensor, as long as they write something and there is more.
     """
-    began, total, opt_outs = time.monotonic(), dict[str, dict[str, Any]](), None
+    began, total, opt_outs, blocked = time.monotonic(), dict[str, dict[str, Any]](), None, list[str]()
     for _ in range(MOST_RUNS):
-        made = run_job("sync", table)
+        made, blocked = run_job("sync", table)
         latest = {name: dict(made[f"campaign/{it}"]) for name, it in _resources().items() if f"campaign/{it}" in made}
         for name, numbers in latest.items():
             total[name] = _added_up(total.get(name), numbers)
@@ -127,8 +143,9 @@ def synced(table: str | None = None) -> Synced:
         if not (_goes_on(latest) or _opt_outs_go_on(made, of_this_run)):
             break
     seconds = round(time.monotonic() - began, 2)
-    shown = (*WRITTEN, *LEFT, "refused_sample", "deferred_sample")
-    return Synced({name: {k: it[k] for k in shown} | {"seconds": seconds} for name, it in total.items()}, opt_outs)
+    shown = (*WRITTEN, *LEFT, "stopped_by", "refused_sample", "deferred_sample")
+    tables = {name: {k: it[k] for k in shown} | {"seconds": seconds} for name, it in total.items()}
+    return Synced(tables, opt_outs, blocked)
 
 
 def _opt_outs_of(made: Numbers) -> dict[str, Any] | None:
@@ -190,7 +207,7 @@ def _goes_on(latest: Numbers) -> bool:
     if any(numbers["stopped_by"] in ("budget", "blackout") for numbers in latest.values()):
         return False
     wrote = any(numbers[figure] for numbers in latest.values() for figure in WRITTEN[:4])
-    backlog = any(numbers["backlog"] for numbers in latest.values())
+    backlog = any(numbers["backlog"] for numbers in latest.values() if numbers["stopped_by"] not in BLOCKING)
     freed = any(n["deferred"] for n in latest.values()) and any(n["deleted"] for n in latest.values())
     return (wrote and backlog) or freed
 
@@ -204,17 +221,24 @@ def find_dagster_home() -> None:
         (rehearsal.STATE / "dagster").mkdir(parents=True, exist_ok=True)
 
 
-def run_job(job: str, table: str | None) -> dict[str, Any]:
-    """Metadata by asset. Raises SyncError with what the run said when it failed."""
+class Ran(NamedTuple):
+    """What a run *made*: metadata by asset. *blocked* are the checks for which tables were not written."""
+
+    made: dict[str, Any]
+    blocked: list[str]
+
+
+def run_job(job: str, table: str | None) -> Ran:
+    """What the job made. Raises SyncError with what the run said when it failed."""
     from d365_campaign import definitions  # dagster takes seconds to import; --help should not
 
     find_dagster_home()
     report = definitions.run(job, table)
     for check in report.failed_checks:
         click.echo(f"check failed: {check}", err=True)
-    if not report.success:
+    if report.errors:
         raise SyncError("\n".join(report.errors))
-    return dict(report.materialized)
+    return Ran(dict(report.materialized), list(report.blocked))
 
 
 def _resources() -> dict[str, str]:

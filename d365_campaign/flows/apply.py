@@ -5,19 +5,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import takewhile
 from queue import SimpleQueue
 from threading import Event
 
 from d365_campaign.changes import ApplySummary, Change, Kind, Outcome, Result
-from d365_campaign.errors import ConfigurationError, RetriableError, SyncError
+from d365_campaign.errors import RetriableError, SyncError
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.guards import Guards
 from d365_campaign.flows.plan import plan
 from d365_campaign.flows.ports import RecordTarget
 from d365_campaign.flows.write import Writer
+from d365_campaign.progress import Progress
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.table_store import TableStore
 
@@ -75,27 +77,44 @@ def apply(
     """Write what is open, at most until *deadline* and within *budget*; what is left is the next run's backlog.
 
     Raises the error that stopped the run (a setting, a right, a system that can't be reached) after everything that had
-    an answer by then was settled; ConfigurationError before the first write when the plan goes beyond a limit.
+    an answer by then was settled. Where a guard stops the plan nothing is written, and `stopped_by` names it.
     """
-    started = time.monotonic()
+    started, began = time.monotonic(), datetime.now(UTC)
     in_doubt = store.book_unsettled()
     allowance = Allowance(budget.left(ledger))
     if in_doubt or not store.planned:
         plan(store, target, allowance=allowance)
     store.begin_writing()
-    failed = [verdict.description for verdict in guards.verdicts(store) if not verdict.passed]
-    if failed:
-        raise ConfigurationError(f"{store.table.name}: {' '.join(failed)}")
+    if failed := guards.failing(store):
+        log.error("%s: nothing is written: %s", store.table.name, " ".join(verdict.description for verdict in failed))
+        return _blocked(store, ledger, failed[0].name, time.monotonic() - started)
     writer = Writer(target, store.table, allowance=allowance)
     run = _Run(store, ledger, writer, pace=pace, allowance=allowance, deadline=deadline)
     run.go()
-    summary = run.summary(time.monotonic() - started)
+    summary = replace(run.summary(time.monotonic() - started), latency=store.latency(began))
     if not summary.backlog:
         store.end_large_load()
     if run.error is not None:
         log.error("%s: stopped after %d engine calls", store.table.name, summary.engine_calls)
         raise run.error
     return summary
+
+
+def _blocked(store: TableStore, ledger: Ledger, guard: str, seconds: float) -> ApplySummary:
+    left = store.summary()
+    return ApplySummary(
+        unchanged=left.unchanged,
+        refused=left.refused,
+        deferred=left.deferred,
+        held=left.held,
+        backlog=left.open,
+        seconds=seconds,
+        stopped_by=guard,
+        mirrored=store.mirrored(),
+        rejects=store.rejects(SAMPLES),
+        waiting=store.waiting(SAMPLES),
+        spent=ledger.spent(),
+    )
 
 
 class _Run:
@@ -193,6 +212,7 @@ class _Run:
         if not outcomes:
             return
         self._store.settle(outcomes, self._pace.max_attempts)
+        log.info(Progress(self._store.table.name, "written", len(outcomes)))
         for outcome in outcomes:
             self._counts["engine_calls"] += outcome.engine_calls
             if outcome.result is Result.DONE:

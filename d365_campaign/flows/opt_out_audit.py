@@ -3,6 +3,7 @@
 What is learned of Campaign goes into the staging file, so that the next run acts on it without a daily file.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,12 @@ from typing import Literal
 from d365_campaign.binding import MODIFIED_ON, BoundOptOuts
 from d365_campaign.errors import SyncError
 from d365_campaign.flows.ports import RecordTarget, RowTarget
+from d365_campaign.mapping import CONTACT
 from d365_campaign.opt_out import CampaignWord, DynamicsWord, decide, read_campaign, read_dynamics, standings
+from d365_campaign.progress import Progress
 from d365_campaign.store.opt_out_person import PairOutlook, PersonOptOuts
+
+log = logging.getLogger(__name__)
 
 SettledBy = Literal["next_run", "rule", "hold", "guardrail", "nothing"]
 
@@ -62,7 +67,10 @@ def look_live(
             return error
 
     with ThreadPoolExecutor(workers, thread_name_prefix="audit") as pool:
-        yield from (seen for seen in pool.map(look, keys) if seen is not None)
+        for seen in pool.map(look, keys):
+            if seen is not None:
+                log.info(Progress(CONTACT, "looked at", 1))
+                yield seen
 
 
 def _both(bound: BoundOptOuts, key: str, rows: RowTarget, target: RecordTarget) -> LivePerson:

@@ -9,6 +9,7 @@ from d365_campaign.changes import Plan
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.ports import RecordTarget
+from d365_campaign.progress import Progress
 from d365_campaign.store.table_store import TableStore
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ def plan(
     """
     scanned, scan_calls = scan(store, target, allowance)
     summary = store.plan(everything=everything)
+    log.info(Progress(store.table.name, "planned", summary.open))
     return Plan(
         summary,
         store.mirrored(),

@@ -17,6 +17,7 @@ from d365_campaign.changes import ChangePage, PullSummary, Reading
 from d365_campaign.errors import DeltaTokenExpired
 from d365_campaign.flows.deadline import Deadline
 from d365_campaign.flows.ports import ChangeSource
+from d365_campaign.progress import Progress
 from d365_campaign.store.table_store import TableStore
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def pull(source: ChangeSource, store: TableStore, deadline: Deadline) -> PullSum
         total,
         seconds=time.monotonic() - started,
         records=store.records(),
-        repeated=store.repeated_keys(),
+        key_faults=store.quality.note_keys(),
         delta_link=store.reading.delta_link,
     )
 
@@ -65,6 +66,7 @@ def _pull_phase(source: ChangeSource, store: TableStore, deadline: Deadline, tot
         reading = _after(page, reading, has_modified_on=MODIFIED_ON in store.table.source.columns)
         reading = replace(reading, caught_up=reading.caught_up and not left_over)
         store.absorb(page, reading)
+        log.info(Progress(store.table.name, "read", page.rows.height + len(page.removed)))
         total = replace(
             total,
             rows=total.rows + page.rows.height,

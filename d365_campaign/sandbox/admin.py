@@ -17,6 +17,7 @@ from .dataverse_errors import DataverseError
 from .dataverse_read import encode
 from .dataverse_schema import TableDefinition
 from .web import Answer, Rule, json_response, json_values, routes
+from .webhooks import Webhook
 
 if TYPE_CHECKING:
     from .server import Sandbox
@@ -48,6 +49,9 @@ class AdminApi:
             Rule("DELETE", "/faults", self.clear_faults),
             Rule("POST", "/tables", self.register_table),
             Rule("POST", "/resources", self.register_resource),
+            Rule("GET", "/webhooks", self.webhooks),
+            Rule("POST", "/webhooks", self.register_webhook),
+            Rule("DELETE", "/webhooks", self.clear_webhooks),
             Rule("GET", "/logs", self.logs),
             Rule("POST", "/logs", self.add_log),
             Rule("GET", "/workflows", self.workflows),
@@ -141,6 +145,18 @@ class AdminApi:
     def register_resource(self, request: Request, body: bytes) -> Response:
         self._sandbox.campaign.register(ResourceDefinition.of(json_values(body)))
         return json_response({}, 201)
+
+    def webhooks(self, request: Request, body: bytes) -> Response:
+        """Registrations, and what each post was answered."""
+        return json_response(self._sandbox.dataverse.webhooks.as_dict())
+
+    def register_webhook(self, request: Request, body: bytes) -> Response:
+        self._sandbox.dataverse.webhooks.register(Webhook(**json_values(body)))
+        return json_response(self._sandbox.dataverse.webhooks.as_dict(), 201)
+
+    def clear_webhooks(self, request: Request, body: bytes) -> Response:
+        self._sandbox.dataverse.webhooks.clear()
+        return json_response({})
 
     # --- rows of Dataverse
 

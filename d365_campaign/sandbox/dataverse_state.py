@@ -20,6 +20,7 @@ from .dataverse_schema import DEFAULT_TABLES, TableDefinition
 from .dataverse_table import Row, Table
 from .dataverse_values import Reference, guid, stored
 from .settings import Settings
+from .webhooks import Change, Webhooks
 
 SYSTEM_USER = Reference("systemuser", "9a3c1f60-0000-4000-8000-000000000001")
 CURRENCY = Reference("transactioncurrency", "9a3c1f60-0000-4000-8000-0000000000c1")
@@ -44,6 +45,9 @@ class DataverseState:
         self.jobs: dict[str, bool] = {}
         """System jobs by id, and whether each is done."""
         self._later: list[tuple[float, Callable[[], None]]] = []
+        self.webhooks = Webhooks(clock)
+        self._untold: list[Change] = []
+        """Changes of the transaction that is on."""
         self.reset()
 
     def reset(self) -> None:
@@ -52,6 +56,7 @@ class DataverseState:
             self.tables = {}
             self._later.clear()
             self.jobs.clear()
+            self.webhooks.clear()
             self._version += 1
             for definition in self._initial:
                 self.tables[definition.name] = Table(definition)
@@ -102,6 +107,7 @@ class DataverseState:
             table, row = self.table(table_name), self.row(table_name, row_id)
             self._note(table, row.id)
             table.remove(row, self.next_version())
+            self._tell(Change("Delete", table_name, row.id, {}))
 
     def load(self, table_name: str, rows: Iterable[tuple[str, list[Any]]]) -> None:
         """Insert many complete rows (`Table.columns` order) without validating each value again."""
@@ -119,10 +125,11 @@ class DataverseState:
         """All or nothing: after an error every row is as before. Row versions used up stay used."""
         with self.lock:
             outer, self._undo = self._undo, []
-            done = self._undo
+            done, told_before = self._undo, len(self._untold)
             try:
                 yield
             except BaseException:
+                del self._untold[told_before:]
                 for table, row_id, before, deleted_at in reversed(done):
                     table.restore(row_id, before, deleted_at)
                 for table in {id(entry[0]): entry[0] for entry in done}.values():
@@ -133,6 +140,10 @@ class DataverseState:
                 self._undo = outer
                 if outer is not None:
                     outer.extend(done)
+            if outer is None:
+                told, self._untold = self._untold, []
+                for change in told:
+                    self.webhooks.tell(change)
 
     def run_later(self, seconds: float, job: Callable[[], None]) -> None:
         """Have *job* done once the clock has moved on, as system jobs are; at once for 0 seconds."""
@@ -238,6 +249,16 @@ class DataverseState:
         row_values[table.position["versionnumber"]] = version
         table.put(Row(row_id, tuple(row_values), version))
         table.touched.setdefault(row_id, []).append((version, written))
+        named = range(len(row_values)) if written is None else sorted(written)
+        values = {table.columns[at].name: row_values[at] for at in named if old or row_values[at] is not None}
+        self._tell(Change("Update" if old else "Create", table.definition.name, row_id, values))
+
+    def _tell(self, change: Change) -> None:
+        """Let webhooks know, once the transaction has gone well."""
+        if self._undo is None:
+            self.webhooks.tell(change)
+        else:
+            self._untold.append(change)
 
     def _note(self, table: Table, row_id: str) -> None:
         """Remember how a row was, in case the transaction fails."""

@@ -1,6 +1,6 @@
 """Handing out the change set, booking what became of it, and counting it."""
 
-from d365_campaign.binding import BoundField, BoundMapping
+from d365_campaign.binding import MODIFIED_ON, BoundField, BoundMapping
 from d365_campaign.changes import Cause, Kind
 from d365_campaign.store.sql import NOW, WRITTEN, hashed, insert_mirrored, mirror_columns, relation, typed
 from d365_campaign.store.values import quote, text
@@ -114,6 +114,19 @@ left join (select distinct key from main.privacy_hold) as h on h.key = c.key
 left join {relation(table, "reject")} as r on r.key = c.key
 left join (select distinct key from {relation(table, "deferred")}) as d on d.key = c.key
 group by all"""
+
+
+def latency(table: BoundMapping) -> str:
+    """Median and longest time, in seconds, of records written from $began on that changed in Dynamics from $followed
+    on; NULL without any. Two clocks tell it, so what looks like less than nothing is nothing."""
+    key, modified = table.mapping.key, quote(MODIFIED_ON)
+    return f"""select median(seconds), max(seconds)
+from (
+  select greatest(0, epoch(m._written_at) - epoch(s.{modified})) as seconds
+  from {relation(table, "mirror")} as m
+  join {relation(table, "snapshot")} as s on s.{quote(key.source)} = m.{quote(key.target)}
+  where m._written_at >= $began and s.{modified} >= $followed
+)"""
 
 
 def busiest_fields(table: BoundMapping) -> str:

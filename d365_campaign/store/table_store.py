@@ -11,13 +11,14 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from d365_campaign.binding import BoundMapping
+from d365_campaign.binding import MODIFIED_ON, BoundMapping
 from d365_campaign.changes import (
     RECORD_KEY,
     Change,
     ChangePage,
     ChangeSummary,
     Kind,
+    Latency,
     Outcome,
     Reading,
     Reject,
@@ -27,13 +28,14 @@ from d365_campaign.changes import (
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import PROFILE
 from d365_campaign.opt_out_files import ExportSettings
-from d365_campaign.store import sql, sql_apply, sql_plan, sql_waiting
+from d365_campaign.store import sql, sql_apply, sql_plan, sql_quality, sql_waiting
 from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.exports import ExportStore
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.opt_outs import OptOutStore, switched_off
 from d365_campaign.store.output_log import OutputLog
 from d365_campaign.store.privacy import forgotten, remember_links
+from d365_campaign.store.quality import TableQuality
 from d365_campaign.store.transaction import registered, transaction
 from d365_campaign.store.values import quote
 
@@ -189,11 +191,10 @@ class TableStore:
         """How many records Campaign is known to hold."""
         return int(self._rows(f"select count(*) from {self._relation('mirror')}")[0][0])
 
-    def repeated_keys(self) -> int:
-        """How many of the touched rows repeat another's key; there is no constraint that would forbid it."""
-        key, touched = quote(self.table.mapping.key.source), f"select key from {self._relation('touched')}"
-        query = f"select count(*) - count(distinct {key}) from {self._relation('snapshot')} where {key} in ({touched})"
-        return int(self._rows(query)[0][0])
+    @property
+    def quality(self) -> TableQuality:
+        """What checks of data quality ask of this table."""
+        return TableQuality(self._connection, self._ledger, self.table)
 
     # --- pull -----------------------------------------------------------------------------------------------------
 
@@ -482,6 +483,15 @@ class TableStore:
         updates = self._rows(sql_apply.field_updates(self.table))
         self._ledger.book_updates(self.table.name, {field: (number, calls) for field, number, calls in updates})
 
+    def latency(self, began: datetime) -> Latency | None:
+        """How long what was written from *began* (UTC) on took to come; None where nothing tells."""
+        followed = self.reading.started_at
+        if followed is None or MODIFIED_ON not in self.table.source.columns:
+            return None
+        moments = {"began": began.replace(tzinfo=None), "followed": followed.replace(tzinfo=None)}
+        median, longest = self._rows(sql_apply.latency(self.table), moments)[0]
+        return None if longest is None else Latency(median, longest)
+
     def book_unsettled(self) -> int:
         """Count the engine calls of an earlier run that never told what it spent: they may all have been made.
 
@@ -497,7 +507,7 @@ class TableStore:
     # --- the mapping as it was, and as it is ----------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        for statement in sql.create_relations(self.table):
+        for statement in (*sql.create_relations(self.table), *sql_quality.create_relations(self.table)):
             self._run(statement)
         self._remember_mapping()
         remember_links(self._connection, self.table.mapping)

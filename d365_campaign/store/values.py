@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from d365_campaign.binding import BoundField
 from d365_campaign.field_types import CONVERSIONS
 
+# How the reason begins where a text has no room in its field.
+TOO_LONG = "is longer than"
+
 
 def quote(identifier: str) -> str:
     """An SQL identifier that means just these characters."""
@@ -42,7 +45,7 @@ def faults(field: BoundField) -> Iterator[tuple[str, str]]:
             f"can't become {'an' if field.target.type == 'integer' else 'a'} {field.target.type}",
         )
     if field.target.type == "string" and field.target.length and field.mapping.too_long == "reject":
-        yield f"length({after}) > {field.target.length}", f"is longer than {field.target.length} characters"
+        yield f"length({after}) > {field.target.length}", f"{TOO_LONG} {field.target.length} characters"
     if field.target.type == "integer" and field.target.bounds:
         least, greatest = field.target.bounds
         yield f"{after} not between {least} and {greatest}", f"is not between {least} and {greatest}"

@@ -1,5 +1,6 @@
 """Sensors of the opt-out flow: a new daily file asks for one run, and somebody is told when none comes."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import dagster as dg
@@ -8,6 +9,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from assets.jobs import sync_keys
 from assets.opt_outs import EXPORTS, STATE, TO_CAMPAIGN, TO_DYNAMICS
+from assets.sensors_state import ASK_AGAIN_SECONDS
 from d365_campaign.sandbox import Sandbox
 from tests.integration import Integration
 
@@ -47,9 +49,9 @@ def test_new_daily_file_asks_for_one_run_once_it_is_complete(
     sandbox: Sandbox, integration: Integration, look: Look
 ) -> None:
     """R39. A file that was there only this once could still be growing."""
-    assert look("opt_out_exports").skip_message == "there is no new file"
+    assert look("opt_out_exports").skip_message == "there is no new file in d365_loads/exports"
     sandbox.export_opt_outs()
-    assert look("opt_out_exports").skip_message == "a file is coming in"
+    assert "may still be growing" in str(look("opt_out_exports").skip_message)
 
     [request] = look("opt_out_exports").run_requests or []
 
@@ -65,7 +67,7 @@ def test_growing_file_is_waited_for(sandbox: Sandbox, look: Look) -> None:
     look("opt_out_exports")
     [growing] = folder.iterdir()
     growing.write_bytes(growing.read_bytes() + b"more\n")
-    assert look("opt_out_exports").skip_message == "a file is coming in"
+    assert "may still be growing" in str(look("opt_out_exports").skip_message)
     assert len(look("opt_out_exports").run_requests or []) == 1
 
 
@@ -137,4 +139,59 @@ def test_opt_outs_have_no_sensor_of_their_own_while_only_dynamics_decides(integr
     """R21: the exports folder is never looked at."""
     integration.keep_opt_outs("dynamics_to_campaign")
     names = {sensor.name for sensor in integration.definitions.sensors or []}
-    assert names == {"dynamics_changes"}
+    assert "dynamics_changes" in names
+    assert not names & {"opt_out_exports", "opt_out_watch"}
+
+
+def test_run_for_a_change_in_dynamics_leaves_the_folder_to_its_own_sensor(
+    sandbox: Sandbox, integration: Integration, look: Look
+) -> None:
+    """The first one takes it along, so that its state is known."""
+    [first] = look("dynamics_changes").run_requests or []
+    assert EXPORTS in (first.asset_selection or [])
+    integration.sync()
+    sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    [request] = look("dynamics_changes").run_requests or []
+    assert EXPORTS not in (request.asset_selection or [])
+
+
+def test_new_file_does_not_wait_until_no_run_is_on(
+    sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance, look: Look
+) -> None:
+    """Where changes never cease there is always one; the pool lets this one come next."""
+    integration.sync()
+    sandbox.export_opt_outs()
+    look("opt_out_exports")
+    fresh.create_run_for_job(integration.definitions.resolve_job_def("sync"), status=dg.DagsterRunStatus.STARTED)
+    assert look("opt_out_exports").run_requests
+
+
+def test_new_file_waits_for_the_run_that_takes_in_files(
+    sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance, look: Look
+) -> None:
+    integration.sync()
+    sandbox.export_opt_outs()
+    look("opt_out_exports")
+    run = fresh.create_run_for_job(
+        integration.definitions.resolve_job_def("opt_outs"), status=dg.DagsterRunStatus.STARTED
+    )
+    told = look("opt_out_exports").skip_message
+    folder = "d365_loads/exports"
+    assert told == f"run {run.run_id[:8]} of opt_outs is on; 1 file is new in {folder}, looked at again after it"
+
+
+@pytest.mark.parametrize("connects", [True, False], ids=["was taken from the queue", "could not connect"])
+def test_file_that_no_run_got_to_is_asked_for_again_after_a_while(
+    sandbox: Sandbox, integration: Integration, look: Look, monkeypatch: pytest.MonkeyPatch, connects: bool
+) -> None:
+    integration.sync()
+    sandbox.export_opt_outs()
+    look("opt_out_exports")
+    assert look("opt_out_exports").run_requests
+    if not connects:
+        sandbox.add_sftp_fault(kind="refuse", times=1)
+        integration.sync()
+    assert not look("opt_out_exports").run_requests
+    moment = time.time() + ASK_AGAIN_SECONDS
+    monkeypatch.setattr("assets.sensors_opt_outs.time.time", lambda: moment)
+    assert look("opt_out_exports").run_requests

@@ -32,6 +32,8 @@ def told(instance: dg.DagsterInstance, key: str) -> list[str]:
     """Everything an instance shows in which the key stands: runs by their ids, assets by their last materialization."""
     runs = [record.dagster_run.run_id for record in instance.get_run_records()]
     latest = {asset.to_user_string(): instance.get_latest_materialization_event(asset) for asset in KEYS}
+    checked = dg.AssetCheckKey(KEYS.target, "none_refused")
+    latest["none_refused"] = instance.event_log_storage.get_asset_check_execution_history(checked, limit=9)
     return [run for run in runs if key in repr(instance.all_logs(run))] + [
         asset for asset, event in latest.items() if key in repr(event)
     ]
@@ -56,9 +58,9 @@ def test_runs_that_tell_of_a_key_are_deleted_and_others_stay(
     key = refused_contact(sandbox)
     integration.sync()
     integration.sync()
-    assert len(told(kept, key)) == 2 + 2, "both runs, and what change set and resource were last"
+    assert len(told(kept, key)) == 2 + 2 + 1, "both runs, what change set and resource were last, and a check"
 
-    assert forget_in_runs(kept, [key, "another"]) == (2, 0)
+    assert forget_in_runs(kept, [key, "00000000-0000-4000-8000-000000000000"]) == (2, 0)
 
     assert told(kept, key) == []
     assert run_ids(kept) == before

@@ -12,7 +12,7 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from assets.ingress import TableKeys
-from assets.sensors import ASK_AGAIN_SECONDS
+from assets.sensors_state import ASK_AGAIN_SECONDS
 from d365_campaign.sandbox import Sandbox
 from tests.integration import Integration
 from tests.mappings import contact_mapping, purchase_mapping
@@ -79,6 +79,18 @@ def test_an_expired_delta_token_asks_for_a_run(sandbox: Sandbox, integration: In
     sandbox.seed(contacts=3)
     integration.sync()
     sandbox.expire_delta_tokens()
+    assert len(tick()) == 1
+
+
+def test_table_in_which_nothing_changes_is_read_before_its_delta_token_expires(
+    sandbox: Sandbox, integration: Integration, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.seed(contacts=3)
+    integration.sync()
+    began = time.time()
+    later(monkeypatch, began + 3 * 86400)
+    assert tick() == []
+    later(monkeypatch, began + 4 * 86400)
     assert len(tick()) == 1
 
 
@@ -349,3 +361,105 @@ def test_sensor_starts_by_itself_only_where_that_is_configured_and_there_is_some
     integration.set("run", start_automatically=starts_by_itself)
     sensor = integration.definitions.resolve_sensor_def("dynamics_changes")
     assert sensor.default_status.value == expected
+
+
+# --- what a person reads in the UI, and what a table is asked ---------------------------------------------------------
+
+
+def words(integration: Integration, instance: dg.DagsterInstance, cursor: str | None = None) -> str:
+    """Why the sensor asks for nothing."""
+    return str(looked(integration, instance, cursor).skip_message)
+
+
+def test_skip_tells_which_run_is_on(integration: Integration, fresh: dg.DagsterInstance) -> None:
+    job = integration.definitions.resolve_job_def("sync")
+    run = fresh.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    told = words(integration, fresh)
+    assert told == f"run {run.run_id[:8]} of sync is on; what changes meanwhile goes into one run after it"
+
+
+def test_skip_tells_for_each_table_what_it_waits_for(
+    sandbox: Sandbox, linked: Integration, fresh: dg.DagsterInstance
+) -> None:
+    linked.instance = fresh
+    contact = sandbox.dataverse.create("contact", {"lastname": "Lovelace", "statecode": 1, "statuscode": 2})
+    sandbox.dataverse.create("new_purchase", {"new_contactid": contact, "new_name": "Lamp"})
+    linked.sync()
+    assert words(linked, fresh) == (
+        "contact: nothing changed in Dynamics. "
+        "new_purchase: nothing changed in Dynamics; 1 record waits for records of contact"
+    )
+
+
+def test_skip_tells_how_long_the_budget_holds_the_backlog(
+    sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance
+) -> None:
+    integration.instance = fresh
+    sandbox.seed(contacts=5)
+    integration.set("engine_calls", daily_budget=2)
+    integration.sync()
+    tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+    assert f"4 records wait until {tomorrow} 00:00 UTC (budget)" in words(integration, fresh)
+
+
+def test_skip_tells_that_the_last_run_did_not_write(
+    sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance
+) -> None:
+    integration.instance = fresh
+    integration.sync()
+    sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    cursor = looked(integration, fresh, None).cursor
+    integration.set("run", retries=0)
+    sandbox.add_fault(system="dataverse", path="/contacts$", status=403)
+    integration.fail()
+    assert "has not written it" in words(integration, fresh, cursor)
+
+
+def test_run_says_why_it_was_asked_for(sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance) -> None:
+    integration.instance = fresh
+    integration.sync()
+    sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    [request] = looked(integration, fresh, None).run_requests or []
+    assert request.tags["why"] == "contact: changed in Dynamics"
+
+
+def test_burst_of_edits_asks_for_one_run_which_writes_the_last_of_them(
+    sandbox: Sandbox, integration: Integration, tick: Tick
+) -> None:
+    key = sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    integration.sync()
+    for number in range(20):
+        sandbox.dataverse.update("contact", key, {"lastname": f"Lovelace {number}"})
+    assert len(tick()) == 1
+    done = integration.sync()
+    assert (done["updated"], done["engine_calls"]) == (1, 2)
+    assert sandbox.campaign.get("profile", key)["lastName"] == "Lovelace 19"
+    assert tick() == []
+
+
+def test_change_that_comes_while_a_run_is_on_is_asked_for_after_it(
+    sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance, tick: Tick
+) -> None:
+    integration.sync()
+    run = fresh.create_run_for_job(integration.definitions.resolve_job_def("sync"), status=dg.DagsterRunStatus.STARTED)
+    sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    assert tick() == []
+    fresh.report_run_canceled(run)
+    assert len(tick()) == 1
+
+
+def test_cursor_of_an_earlier_release_is_read(integration: Integration, fresh: dg.DagsterInstance) -> None:
+    assert looked(integration, fresh, '{"contact": [1.0, 1.0]}').run_requests
+
+
+@pytest.mark.parametrize("cursor", [None, "{}"], ids=["never looked", "lost its cursor"])
+def test_lost_cursor_neither_loses_nor_doubles_a_change(
+    sandbox: Sandbox, integration: Integration, fresh: dg.DagsterInstance, cursor: str | None
+) -> None:
+    """Where reading goes on stands in the staging file; the cursor only says when to ask again."""
+    integration.instance = fresh
+    integration.sync()
+    sandbox.dataverse.create("contact", {"lastname": "Lovelace"})
+    assert len(looked(integration, fresh, cursor).run_requests or []) == 1
+    assert integration.sync()["inserted"] == 1
+    assert not looked(integration, fresh, cursor).run_requests

@@ -106,7 +106,7 @@ def test_a_table_that_is_not_mapped_is_wrong_use(sandbox: Sandbox, integration: 
 
 def test_every_fault_of_the_configuration_is_a_finding_of_its_own(sandbox: Sandbox, integration: Integration) -> None:
     checked = check(integration, surprise=1, environment={"no": "text"})
-    assert checked.exit_code == 1
+    assert checked.exit_code == 2
     assert {(found.area, found.verdict) for found in checked.findings} == {("Configuration", "wrong")}
     assert sorted(found.fix for found in checked.findings) == [
         "Put it in quotes.",

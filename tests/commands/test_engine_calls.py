@@ -63,7 +63,7 @@ def months(say: Say, *arguments: str, **limits: object) -> dict[str, Any]:
 def test_before_the_first_sync_it_says_so_and_makes_no_file(integration: Integration, say: Say) -> None:
     ended = say()
 
-    assert ended.exit_code == 1
+    assert ended.exit_code == 2
     assert f"there is no staging file {integration.staging} yet. The first sync makes it." in ended.stderr
     assert not integration.staging.exists()
 

@@ -71,7 +71,7 @@ def test_refused_files_start_nothing(flowing: Flowing) -> None:
     flowing.integration.settings["surprise"] = 1
     flowing.write()
     ended = flowing.say("start")
-    assert (ended.exit_code, "surprise: unknown key" in ended.stderr) == (1, True)
+    assert (ended.exit_code, "surprise: unknown key" in ended.stderr) == (2, True)
     assert not active.place(flowing.settings_file).exists()
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_active_configuration_names_the_way_out(flowing: Flowing) -> N
     flowing.say("start")
     active.place(flowing.settings_file).write_text("{}", encoding="utf-8")
     told = flowing.say("status")
-    assert (told.exit_code, "d365-campaign stop" in told.stderr) == (1, True)
+    assert (told.exit_code, "d365-campaign stop" in told.stderr) == (2, True)
     assert flowing.say("stop").exit_code == 0
     assert flowing.state == "STOPPED"
 

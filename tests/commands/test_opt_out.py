@@ -214,7 +214,7 @@ def test_what_is_no_id_is_wrong_use_and_not_repeated(kept: Integration, command:
 @pytest.mark.parametrize("arguments", [["explain", NOBODY], ["exports"]])
 def test_before_the_first_run_there_is_nothing_to_tell(kept: Integration, arguments: list[str]) -> None:
     early = run(kept, *arguments)
-    assert early.exit_code == 1
+    assert early.exit_code == 2
     assert "The first sync in which they are kept in step does: d365-campaign sync contact" in early.output
 
 
@@ -338,10 +338,10 @@ def test_what_a_run_learned_during_an_audit_is_read_again_by_the_next_run(
         exported_and_synced(kept)
         return seen
 
-    from d365_campaign.commands import opt_out
+    from d365_campaign.commands import opt_out_audit
     from d365_campaign.flows.opt_out_audit import look_live
 
-    monkeypatch.setattr(opt_out, "look_live", meanwhile)
+    monkeypatch.setattr(opt_out_audit, "look_live", meanwhile)
     run(kept, "audit", ada)
     kept.sync()
     assert sandbox.campaign.get("profile", ada)["blackListEmail"] is False
@@ -360,7 +360,7 @@ def test_audit_beyond_the_budget_is_refused_before_it_asks(sandbox: Sandbox, kep
 def test_error_of_a_system_is_told_and_what_was_seen_is_booked(sandbox: Sandbox, kept: Integration, ada: str) -> None:
     sandbox.add_fault(system="campaign", method="GET", path=f"profile/{ada}", status=403, times=9)
     failed = run(kept, "audit", ada)
-    assert failed.exit_code == 1
+    assert failed.exit_code == 2
     assert "Traceback" not in failed.output
     assert booked(kept) == [("contact", 1)]
 
@@ -444,7 +444,7 @@ def test_workflow_that_is_not_there_or_not_configured_is_told(kept: Integration)
     assert "Campaign has no workflow 'nowhere'. Check opt_outs.workflow" in run(kept, "restart-workflow").output
     kept.settings["opt_outs"] = {}
     unset = run(kept, "restart-workflow")
-    assert (unset.exit_code, "Give its id as opt_outs.workflow" in unset.output) == (1, True)
+    assert (unset.exit_code, "Give its id as opt_outs.workflow" in unset.output) == (2, True)
 
 
 def test_each_command_has_its_purpose_on_one_line_and_an_example(kept: Integration) -> None:

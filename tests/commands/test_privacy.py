@@ -207,7 +207,7 @@ def test_forget_outside_of_a_checkout_removes_nothing(
 
     ended = say("forget", ada, "--yes")
 
-    assert ended.exit_code == 1
+    assert ended.exit_code == 2
     assert "Run this in the checkout, or set DAGSTER_HOME" in ended.stderr
     with open_staging(integration.staging) as file:
         assert file.privacy.tables_of(ada) == ["contact"]

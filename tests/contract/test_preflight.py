@@ -184,7 +184,7 @@ def test_nothing_is_asked_before_the_privacy_duty_is_accepted(sandbox: Sandbox, 
     """R99."""
     checked = check(integration, privacy={})
     [found] = checked.findings
-    assert (found.area, found.verdict, checked.exit_code) == ("Configuration", "wrong", 1)
+    assert (found.area, found.verdict, checked.exit_code) == ("Configuration", "wrong", 2)
     assert "privacy requests are made by you" in found.words
     assert found.fix.startswith("Add: privacy: {acknowledged:")
     assert sandbox.calls() == []

@@ -121,7 +121,7 @@ def test_nothing_runs_before_somebody_accepted_what_privacy_requests_ask_of_them
 
     ended = CliRunner().invoke(main, arguments)
 
-    assert ended.exit_code == 1
+    assert ended.exit_code == 2
     assert "privacy.acknowledged: nothing runs before someone accepted text 1" in ended.output
     assert "by the procedure of docs/privacy.md" in ended.output
     assert sandbox.calls() == []

@@ -290,6 +290,13 @@ class Journal:
         return pair[1] != PUSH or bool(self._sandbox.settings.export_push_stamp)
 
     def rested(self) -> None:
-        """All that happened was acted on, where it is heard of: only what people do from now on is news."""
+        """All that happened was acted on, where it is heard of: only what people do from now on is news.
+
+        An opt-out of a profile whose contact isn't there yet waits for it.
+        """
         if self._direction != "dynamics_to_campaign":
-            self.news.clear()
+            self.news = {
+                (key, attribute)
+                for key, attribute in self.news
+                if self.contact(key) is None and (self.profile(key) or {}).get(attribute)
+            }

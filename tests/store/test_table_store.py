@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from d365_campaign.binding import BoundMapping
-from d365_campaign.changes import Cause, Kind, Outcome, Reading, Result
+from d365_campaign.changes import Cause, KeyFaults, Kind, Outcome, Reading, Result
 from d365_campaign.errors import ConfigurationError, SyncError
 from d365_campaign.store import sql, sql_apply, sql_plan
 from d365_campaign.store.staging import Staging, open_staging
@@ -75,13 +75,13 @@ def test_page_absorbed_again_changes_nothing(store: TableStore) -> None:
 
     assert store.plan().open == 0
     assert store.records() == 1
-    assert store.repeated_keys() == 0
+    assert store.quality.note_keys() == KeyFaults()
 
 
 def test_key_that_a_page_has_twice_stands_once_with_its_last_values(store: TableStore) -> None:
     filled(store, contact("c1", firstname="Ada"), contact("c2"), contact("c1", firstname="Augusta"))
 
-    assert store.repeated_keys() == 0
+    assert store.quality.note_keys() == KeyFaults()
     assert {c.key: c.values["firstName"] for c in open_changes(store)} == {"c1": "Augusta", "c2": None}
 
 
@@ -112,10 +112,11 @@ def test_record_that_comes_back_after_its_deletion_is_inserted(store: TableStore
 
 def test_repeated_keys_are_counted_among_what_was_touched(store: TableStore, staging: Staging) -> None:
     filled(store, contact("c1"), contact("c2"))
-    staging._connection.execute('insert into "contact"."snapshot" select * from "contact"."snapshot" limit 1')
+    once_more = """insert into "contact"."snapshot" select * from "contact"."snapshot" where contactid = 'c1'"""
+    staging._connection.execute(once_more)
     staging._connection.execute('insert into "contact"."touched" select "contactid", false from "contact"."snapshot"')
 
-    assert store.repeated_keys() == 1
+    assert store.quality.note_keys() == KeyFaults(repeated=1, keys=("c1",))
 
 
 # --- full reads -----------------------------------------------------------------------------------------------------
