@@ -37,7 +37,7 @@ def helped(*path: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize("path", [(), *GROUPS], ids=lambda path: " ".join(path) or "the top")
+@pytest.mark.parametrize("path", [(), *sorted(GROUPS)], ids=lambda path: " ".join(path) or "the top")
 def test_list_of_commands_shows_each_purpose_whole(path: tuple[str, ...]) -> None:
     listed = helped(*path).partition("Commands:")[2].splitlines()[1:]
     assert len(listed) == len([each for each in ALL if each[:-1] == path]), "a purpose takes more than one line"
