@@ -77,13 +77,6 @@ def flows_of(integration: Configuration) -> Sequence[Flow]:
     return [INGRESS, OPT_OUT] if integration.opt_outs.direction.reads_exports else [INGRESS]
 
 
-def made_last(integration: Configuration, flow: Flow) -> Sequence[dg.AssetKey]:
-    """What the flow's runs make in the end."""
-    if flow is OPT_OUT:
-        return opt_out_keys(integration)[-1:]
-    return [TableKeys.of(table).target for table in integration.tables]
-
-
 @dataclass(frozen=True)
 class TableStatus:
     """How far one table is; nothing is known before its first run."""

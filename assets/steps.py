@@ -15,7 +15,10 @@ POOL = "staging"
 # Of the steps that could come next, those with the highest number do; the others have none.
 URGENT = {"dagster/priority": "10"}
 
-BLOCKS = "Blocking: while it fails, nothing of this table is written. Other tables and opt-outs go on."
+BLOCKS = (
+    "Stops this table: while it fails, nothing of it is written. The run, other tables and opt-outs go on, which is why "
+    "Dagster calls the check non-blocking."
+)
 
 
 def retries(settings: RunSettings) -> dg.RetryPolicy:

@@ -29,7 +29,6 @@ from assets.flows import (
     Flow,
     flows_of,
     is_on,
-    made_last,
     runs_on,
     status,
     switch_off,
@@ -95,7 +94,7 @@ def build(configuration: Configuration) -> dg.Definitions:
         *(asset for table in tables for asset in table_assets(table, configuration)),
         *output_log_assets(configuration),
         *outside_assets(configuration),
-        *flow_assets(flows_of(configuration), lambda flow: made_last(configuration, flow)),
+        *flow_assets(flows_of(configuration)),
     ]
     return dg.Definitions(
         assets=catalogued(assets, configuration, places(settings.tables)),

@@ -102,7 +102,7 @@ def test_look_says_how_the_flows_stand(flows: Flows) -> None:
 
 
 def test_person_may_ask_for_the_state_from_the_asset(instance: dg.DagsterInstance) -> None:
-    specs = flow_assets([INGRESS, OPT_OUT], lambda flow: [dg.AssetKey(["made", flow.name])])
+    specs = flow_assets([INGRESS, OPT_OUT])
     checks = flow_checks([INGRESS, OPT_OUT], lambda _: ([FAILED, OPT_OUTS], False))
     definitions = dg.Definitions(assets=specs, asset_checks=checks)
     job = definitions.resolve_implicit_global_asset_job_def()
