@@ -65,7 +65,7 @@ def test_the_plan_of_a_run_is_shown_as_a_table(browser: Browser) -> None:
 
 
 def test_figures_are_plotted_once_there_are_several_runs(browser: Browser, room: ControlRoom) -> None:
-    room.ask("POST", "change", contacts={"update": 3})
+    room.ask("PATCH", "dataverse/contacts/any", lastname="Hopper")
     assert browser.materialize_all() == "Success"
     plotted = browser.plots("campaign/profile")
     for figure in ("engine_calls", "engine_calls_saved", "backlog", "latency_seconds"):

@@ -95,7 +95,7 @@ def test_a_direction_that_needs_files_is_refused_without_workflow_or_sftp(kept: 
     """R27, R106: before anything is asked."""
     incomplete = {"direction": "bidirectional", "pairs": [{"source": "donotemail", "target": "blackListEmail"}]}
     checked = check(kept, opt_outs=incomplete, sftp=None)
-    assert checked.exit_code == 1
+    assert checked.exit_code == 2
     said = " ".join(f"{fault.words} {fault.fix}" for fault in checked.faults())
     assert "Add the section sftp." in said
     assert "ask your Adobe contact to set it up, and give its id as workflow" in said
@@ -249,7 +249,7 @@ def test_the_global_opt_out_is_refused_before_someone_accepted_it(integration: I
     """R24."""
     integration.keep_opt_outs("bidirectional", {"donotemail": "blackList"}, global_opt_out_accepted=None)
     checked = check(integration)
-    assert checked.exit_code == 1
+    assert checked.exit_code == 2
     assert "stops every message to a person, order confirmations included" in checked.faults()[0].words
 
 

@@ -9,7 +9,11 @@ from d365_campaign.store.table_store import TableStore
 from tests.builders import CHANGES, SERVED_AT, answer, contact, in_step, page
 
 LONG_AGO = SERVED_AT - timedelta(days=900)
-NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def now() -> datetime:
+    """As Dynamics tells moments: in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def modified(key: str, at: datetime, name: str = "Ada") -> dict[str, object]:
@@ -28,10 +32,11 @@ def changed(store: TableStore, *contacts: dict[str, object]) -> datetime:
 def test_the_longest_and_the_median_wait_of_what_was_written_are_told(store: TableStore) -> None:
     in_step(store, *(modified(key, LONG_AGO) for key in ("c1", "c2", "c3", "c4")))
     waits = {"c1": 2, "c2": 10, "c3": 60}
-    began = changed(store, *(modified(key, NOW - timedelta(seconds=s), "Grace") for key, s in waits.items()))
+    moment = now()
+    began = changed(store, *(modified(key, moment - timedelta(seconds=s), "Grace") for key, s in waits.items()))
     latency = store.latency(began)
     assert latency is not None
-    elapsed = (datetime.now(UTC) - NOW).total_seconds()
+    elapsed = (datetime.now(UTC) - moment).total_seconds()
     assert 60 <= latency.longest_seconds <= 60 + elapsed
     assert 10 <= latency.median_seconds <= 10 + elapsed
 
@@ -44,13 +49,13 @@ def test_what_a_full_read_brought_in_is_as_old_as_it_is(store: TableStore) -> No
 
 def test_there_is_no_figure_where_nothing_was_written(store: TableStore) -> None:
     in_step(store, modified("c1", LONG_AGO))
-    changed(store, modified("c1", NOW - timedelta(seconds=5), "Grace"))
-    began = changed(store, modified("c1", NOW, "Grace"))
+    changed(store, modified("c1", now() - timedelta(seconds=5), "Grace"))
+    began = changed(store, modified("c1", now(), "Grace"))
     assert store.latency(began) is None
 
 
 @pytest.mark.parametrize("ahead", [1, 3600])
 def test_a_clock_that_is_ahead_makes_no_negative_wait(store: TableStore, ahead: int) -> None:
     in_step(store, modified("c1", LONG_AGO))
-    began = changed(store, modified("c1", NOW + timedelta(seconds=ahead + 60), "Grace"))
+    began = changed(store, modified("c1", now() + timedelta(seconds=ahead + 60), "Grace"))
     assert store.latency(began) == Latency(0, 0)
