@@ -20,7 +20,7 @@ NOT_MAPPED = 15
 MASS_DELETE = {"contacts": {"delete": 90}}
 # Plots stand in the order of the alphabet; this one and what follows it are the ones to see.
 FIRST_PLOT = "engine_calls"
-WIDTH = 1600
+WIDTH, LINEAGE_HEIGHT = 1600, 1100
 
 
 def main() -> None:
@@ -46,7 +46,8 @@ def take_all(browser: Browser, room: ControlRoom) -> None:
         assert browser.materialize_all() == "Success"
     _make_room(browser)
     browser.lineage()
-    _take(browser, "lineage", 940)
+    browser.page.wait_for_timeout(8000)  # nodes learn their state one after the other
+    _take(browser, "lineage", LINEAGE_HEIGHT)
     browser.plots("campaign/profile")
     browser.page.set_viewport_size({"width": WIDTH, "height": 1440})
     browser.page.get_by_text(FIRST_PLOT, exact=True).last.evaluate("heading => heading.scrollIntoView()")
@@ -61,7 +62,7 @@ def take_all(browser: Browser, room: ControlRoom) -> None:
 
 def _make_room(browser: Browser) -> None:
     """Fold the navigation; it stays folded."""
-    browser.page.set_viewport_size({"width": WIDTH, "height": 940})
+    browser.page.set_viewport_size({"width": WIDTH, "height": LINEAGE_HEIGHT})
     browser.open("/asset-groups")
     browser.shows("Hide navigation").click()
 
