@@ -16,8 +16,8 @@ POOL = "staging"
 URGENT = {"dagster/priority": "10"}
 
 BLOCKS = (
-    "Stops this table: while it fails, nothing of it is written. The run, other tables and opt-outs go on, which is why "
-    "Dagster calls the check non-blocking."
+    "Stops this table: while it fails, nothing of it is written. The run, other tables and opt-outs go on, which is "
+    "why Dagster calls the check non-blocking."
 )
 
 
