@@ -84,7 +84,9 @@ def running(
         port = _free_port()
         command = [dagster, "dev", "-w", str(ROOT / "workspace.yaml"), "-p", str(port), "--log-level", "warning"]
         with (directory / "dagster.log").open("wb") as told, dg.DagsterInstance.from_config(str(home)) as instance:
-            process = subprocess.Popen(command, env=environment, cwd=directory, stdout=told, stderr=told)
+            process = subprocess.Popen(
+                command, env=environment, cwd=directory, stdout=told, stderr=told, start_new_session=True
+            )
             try:
                 _wait_until_serving(port, process)
                 yield Live(sandbox.endpoints, instance, process, sandbox.process, staging, configuration)
@@ -92,8 +94,9 @@ def running(
                 process.send_signal(signal.SIGINT)
                 try:
                     process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+                except subprocess.TimeoutExpired:  # as a job in the background it is deaf to an interrupt
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 def _configuration(directory: Path, staging: Path, changes: Mapping[str, Mapping[str, Any]]) -> Path:

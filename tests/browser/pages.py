@@ -38,6 +38,11 @@ class Browser:
 
     # --- lineage ------------------------------------------------------------------------------------------------------
 
+    def complains(self, kind: str, words: str) -> None:
+        """Keep an error of the page; a request that ended with the page it was for is none."""
+        if kind == "error" and not words.startswith(("Failed to load resource", "WebSocket connection")):
+            self.complaints.append(words)
+
     def lineage(self) -> Mapping[str, list[float]]:
         """The whole graph with its groups unfolded: where the nodes of each name stand, from left to right."""
         self.open("/asset-groups")
@@ -93,10 +98,14 @@ class Browser:
         """The figures that are plotted for an asset, each with its canvas."""
         self.open(f"/assets/{asset}?view=overview")
         self.page.get_by_role("button", name="Plots").click()
-        canvas = self.page.locator("canvas")
-        canvas.first.wait_for()
-        self.page.wait_for_timeout(1500)
-        return [str(text) for text in self.page.evaluate(PLOTTED)]
+        self.page.locator("canvas").first.wait_for()
+        plotted: list[str] = []
+        for _ in range(20):  # they are drawn one after the other
+            self.page.wait_for_timeout(1500)
+            before, plotted = plotted, [str(text) for text in self.page.evaluate(PLOTTED)]
+            if plotted == before:
+                break
+        return plotted
 
 
 # The heading over each chart.
@@ -116,7 +125,7 @@ def browsing(room: ControlRoom, width: int = 1600, height: int = 1000) -> Iterat
             page = chromium.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(PAGE_MILLISECONDS)
             browser = Browser(room, page)
-            page.on("console", lambda said: browser.complaints.append(said.text) if said.type == "error" else None)
+            page.on("console", lambda said: browser.complains(said.type, said.text))
             page.on("pageerror", lambda error: browser.complaints.append(str(error)))
             yield browser
         finally:

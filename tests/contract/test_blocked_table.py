@@ -94,7 +94,7 @@ def test_check_that_blocks_is_an_error_on_the_table_with_figures_and_keys(
         sample: Any = shown.metadata["sample_keys"].value
         assert keys["account"] in sample
         spec = three.definitions.resolve_asset_graph().get_check_spec(key)
-        assert "Blocking" in str(spec.description)
+        assert "Stops this table" in str(spec.description)
 
 
 def test_blocked_parent_defers_its_new_children_only(sandbox: Sandbox, integration: Integration) -> None:
