@@ -9,6 +9,7 @@ import pytest
 from d365_campaign.sandbox import Sandbox
 from d365_campaign.store.staging import Staging, open_staging
 from d365_campaign.store.table_store import TableStore
+from tests.alert_servers import PASSWORD, Authority, Hook, MailServer, mail_server, webhook
 from tests.builders import bound
 from tests.integration import Integration
 
@@ -60,3 +61,24 @@ def staging(file: Path) -> Iterator[Staging]:
 def store(staging: Staging) -> TableStore:
     """The part of contacts in a new staging file."""
     return staging.table(bound())
+
+
+# --- who is told of alerts
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def hook(authority: Authority) -> Iterator[Hook]:
+    with webhook(authority) as served:
+        yield served
+
+
+@pytest.fixture
+def mail(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
+    monkeypatch.setenv("MAIL_PASSWORD", PASSWORD)
+    with mail_server(authority) as served:
+        yield served

@@ -13,29 +13,11 @@ from assets.alerts import Cursor
 from assets.flow_states import CHECK, flow_key
 from assets.flows import INGRESS, switch_on
 from d365_campaign.sandbox import Sandbox
-from tests.alert_servers import PASSWORD, USER, Authority, Hook, MailServer, mail_server, webhook
+from tests.alert_servers import USER, Authority, Hook, MailServer
 from tests.integration import Integration
 from tests.mappings import contact_mapping, purchase_mapping
 
 ERROR, RECOVERED, WARNING = ("failing", "error"), ("recovered", "error"), ("failing", "warning")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def hook(authority: Authority) -> Iterator[Hook]:
-    with webhook(authority) as served:
-        yield served
-
-
-@pytest.fixture
-def mail(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    monkeypatch.setenv("MAIL_PASSWORD", PASSWORD)
-    with mail_server(authority) as served:
-        yield served
 
 
 class Watching:

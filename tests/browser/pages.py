@@ -38,11 +38,6 @@ class Browser:
 
     # --- lineage ------------------------------------------------------------------------------------------------------
 
-    def complains(self, kind: str, words: str) -> None:
-        """Keep an error of the page; a request that ended with the page it was for is none."""
-        if kind == "error" and not words.startswith(("Failed to load resource", "WebSocket connection")):
-            self.complaints.append(words)
-
     def lineage(self) -> Mapping[str, list[float]]:
         """The whole graph with its groups unfolded: where the nodes of each name stand, from left to right."""
         self.open("/asset-groups")
@@ -125,7 +120,7 @@ def browsing(room: ControlRoom, width: int = 1600, height: int = 1000) -> Iterat
             page = chromium.new_page(viewport={"width": width, "height": height})
             page.set_default_timeout(PAGE_MILLISECONDS)
             browser = Browser(room, page)
-            page.on("console", lambda said: browser.complains(said.type, said.text))
+            page.on("console", lambda said: browser.complaints.append(said.text) if said.type == "error" else None)
             page.on("pageerror", lambda error: browser.complaints.append(str(error)))
             yield browser
         finally:

@@ -27,11 +27,6 @@ MESSAGE = Message(
 )
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @pytest.fixture
 def hook(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     with webhook(authority) as served:

@@ -1,7 +1,6 @@
 """`alerts test`: every hook is tried, and what became of it is told."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +9,9 @@ from click.testing import CliRunner, Result
 
 from d365_campaign.cli import main
 from d365_campaign.rehearsal import CONFIG_VARIABLE
-from tests.alert_servers import PASSWORD, USER, Authority, Hook, MailServer, mail_server, webhook
+from tests.alert_servers import USER, Authority, Hook, MailServer
 from tests.checking import write_files
 from tests.integration import Integration
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def hook(authority: Authority) -> Iterator[Hook]:
-    with webhook(authority) as served:
-        yield served
-
-
-@pytest.fixture
-def mail(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    monkeypatch.setenv("MAIL_PASSWORD", PASSWORD)
-    with mail_server(authority) as served:
-        yield served
 
 
 @pytest.fixture
