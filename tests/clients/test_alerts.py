@@ -35,13 +35,6 @@ def hook(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook
         yield served
 
 
-@pytest.fixture
-def mail(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
-    monkeypatch.setenv("MAIL_PASSWORD", PASSWORD)
-    with mail_server(authority) as served:
-        yield served
-
-
 def tell(**settings: Any) -> None:
     """Send the message to a hook with these settings."""
     [chosen] = AlertSettings.model_validate({"hooks": [{"name": "team", **settings}]}).hooks
