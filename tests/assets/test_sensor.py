@@ -94,6 +94,17 @@ def test_table_in_which_nothing_changes_is_read_before_its_delta_token_expires(
     assert len(tick()) == 1
 
 
+def test_looks_share_a_token(sandbox: Sandbox, integration: Integration, tick: Tick) -> None:
+    sandbox.seed(contacts=3)
+    integration.sync()
+    tick()
+    sandbox.clear_calls()
+    tick()
+    tick()
+    assert [call.path for call in sandbox.calls("dataverse")], "Dynamics was asked"
+    assert not [call for call in sandbox.calls("entra") if call.method == "POST"]
+
+
 def test_backlog_asks_for_the_next_run_at_once(sandbox: Sandbox, integration: Integration, tick: Tick) -> None:
     sandbox.seed(contacts=30)
     integration.set("run", write_seconds=0.0001)

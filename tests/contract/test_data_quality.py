@@ -66,6 +66,20 @@ def test_sample_in_step_passes_and_costs_a_booked_call_for_each_record(
     assert booked(integration, "verify") == 4
 
 
+def test_default_of_campaign_for_what_dynamics_leaves_empty_is_no_drift(
+    sandbox: Sandbox, integration: Integration, instance: dg.DagsterInstance
+) -> None:
+    fields = [{"source": "firstname", "target": "firstName"}, {"source": "gendercode", "target": "gender"}]
+    integration.tables = [contact_mapping(fields=fields)]
+    key = sandbox.dataverse.create("contact", {"firstname": "Ada"})
+    integration.sync()
+    assert sandbox.campaign.get("profile", key)["gender"] == "unknown"
+
+    assert verify(integration).success
+    passed, figures, _ = shown(instance, DRIFT)
+    assert (passed, figures["looked_at"], figures["drifted"]) == (True, 1, 0)
+
+
 def test_edit_behind_our_back_is_found_with_key_and_field_and_left_to_the_next_change(
     sandbox: Sandbox, integration: Integration, instance: dg.DagsterInstance, synced: list[str]
 ) -> None:
