@@ -11,8 +11,9 @@ demo: $(READY)  ## sync 1,000 contacts of a fresh sandbox, change some, opt out 
 dev: $(READY)  ## keep the sandbox and Dagster's UI running; ARGS="--port 3001"
 	@$(BIN)/d365-campaign dev $(ARGS)
 
+# A module's tests stay on one worker, in their order: some share a sandbox, and those of the browser are one story.
 test: $(READY)  ## every test, on as many cores as there are; ARGS="tests/store -k reject"
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers, schema file, definitions
 	$(BIN)/ruff format --check .

@@ -11,10 +11,7 @@ from d365_campaign.rehearsal import Seed
 from tests.browser.control_room import CHROMIUM, ControlRoom, control_room
 from tests.browser.pages import Browser, browsing
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
-    pytest.mark.xdist_group("browser"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 CONTACTS = 40
 
 
