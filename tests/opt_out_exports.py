@@ -93,6 +93,11 @@ def set_aside(store: TableStore) -> Sequence[tuple[Any, ...]]:
     return store._connection.execute(query).fetchall()
 
 
+def files_booked(store: TableStore) -> Sequence[str]:
+    """Names of the files of which is kept what became of them."""
+    return [name for (name,) in store._connection.execute('select name from "opt-outs"."export"').fetchall()]
+
+
 def _campaign(store: TableStore, key: str, column: str) -> Any:
     query = f'select {column} from "opt-outs"."campaign" where key = $1'
     return store._connection.execute(query, [key]).fetchone()

@@ -14,6 +14,7 @@ import duckdb
 from d365_campaign.binding import MODIFIED_ON
 from d365_campaign.changes import Cause, Kind, Reject, Replay
 from d365_campaign.errors import ConfigurationError
+from d365_campaign.store.part import TablePart, utc
 from d365_campaign.store.privacy import FORGOTTEN, Hold
 from d365_campaign.store.sql import GENERATION, HASHED, NOW, WRITTEN, related
 from d365_campaign.store.trace import Awaited, LastCall, Trace, TracedField
@@ -29,12 +30,11 @@ class Retried:
     unknown: Sequence[str] = ()
 
 
-class TableDesk:
+class TableDesk(TablePart):
     """One table's part of the staging file, by the table's name. Raises ConfigurationError before its first run."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        self._connection = connection
-        self.name = name
+        super().__init__(connection, name)
         keys = self._rows("select source_key, target_key from main.table_mapping where name = $1", [name])
         if not keys:
             raise ConfigurationError(
@@ -103,7 +103,7 @@ class TableDesk:
                     where len($keys) = 0 or list_contains($keys, key)
                     order by last_at desc, key limit $limit"""
         return [
-            Reject(key, reason, Cause(cause), fields or (), attempts, _utc(since), _utc(retry_at), resting)
+            Reject(key, reason, Cause(cause), fields or (), attempts, utc(since), utc(retry_at), resting)
             for key, reason, cause, fields, attempts, since, retry_at, resting in self._rows(
                 query, {"keys": list(keys), "limit": limit}
             )
@@ -161,7 +161,7 @@ class TableDesk:
         if MODIFIED_ON not in self._columns("snapshot"):
             return None
         read = self._one("snapshot", [MODIFIED_ON], key)
-        return _utc(read[0]) if read else None
+        return utc(read[0]) if read else None
 
     def _fields(self, key: str, *, show_values: bool) -> Sequence[TracedField]:
         names = [name for name in self._columns("mirror") if name not in (self._target_key, *WRITTEN, *HASHED)]
@@ -221,21 +221,6 @@ class TableDesk:
     def _count(self, rows: str) -> int:
         return int(self._rows(f"select count(*) from {rows}")[0][0])
 
-    def _state(self, column: str) -> Any:
-        return self._rows(f"select {quote(column)} from main.table_mapping where name = $1", [self.name])[0][0]
-
-    def _set(self, column: str, value: object) -> None:
-        self._run(f"update main.table_mapping set {quote(column)} = $1 where name = $2", [value, self.name])
-
-    def _relation(self, name: str) -> str:
-        return related(self.name, name)
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
-
 
 def refuse_large_replay(table: str, *, backlog: int, records: int, limit: int) -> None:
     """Raise ConfigurationError where Campaign would be harmed by a replay ("Synchronize data": replay)."""
@@ -250,7 +235,3 @@ def refuse_large_replay(table: str, *, backlog: int, records: int, limit: int) -
 def _differ(desired: object, known: object) -> bool:
     """Campaign knows no empty number or truth: to it, nothing is zero and false."""
     return desired != known and bool(desired or known)
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment and moment.replace(tzinfo=UTC)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
 
@@ -13,18 +12,18 @@ from d365_campaign.opt_out import PROFILE_CHANGED
 from d365_campaign.opt_out_changes import Export, ExportContent
 from d365_campaign.opt_out_files import KEY, ExportSettings, RemoteFile
 from d365_campaign.store import sql_opt_outs as sql
+from d365_campaign.store.opt_out_records import EXPORTS, export_of
 from d365_campaign.store.opt_outs import OptOutStore
+from d365_campaign.store.part import FilePart, naive, utc
 from d365_campaign.store.sql import relation as own_relation
-from d365_campaign.store.transaction import transaction
 from d365_campaign.store.values import quote, text
 
-_COLUMNS = "name, rows, unreadable, without_key, missing, refused, cut, exported_at, taken_at"
 _TEMPORARY = ("typed", "seen", "merged", "set_aside", "reject_scans", "reject_errors")
 # What a file may bring about that is no fault of ours or of the disk's.
 _UNREADABLE = (duckdb.DataError, duckdb.ProgrammingError)
 
 
-class ExportStore:
+class ExportStore(FilePart):
     """The daily files that were taken in, and the way in for the next ones. Each public method is one transaction."""
 
     def __init__(
@@ -34,7 +33,8 @@ class ExportStore:
         opt_outs: OptOutStore,
         settings: ExportSettings,
     ) -> None:
-        self._connection, self._table, self._opt_outs, self._settings = connection, table, opt_outs, settings
+        super().__init__(connection)
+        self._table, self._opt_outs, self._settings = table, opt_outs, settings
 
     @property
     def attributes(self) -> Sequence[str]:
@@ -51,23 +51,17 @@ class ExportStore:
         """The file as it lies there, if it was met before and left there: refused by the very same settings, or cut."""
         return self._first(
             "name = $1 and bytes = $2 and modified_at = $3 and (cut or (refused is not null and format = $4))",
-            [file.name, file.size, _naive(file.modified_at), self._format],
+            [file.name, file.size, naive(file.modified_at), self._format],
         )
 
     def _first(self, condition: str, parameters: Sequence[object]) -> Export | None:
-        query = f"select {_COLUMNS} from {sql.relation('export')} where {condition} order by taken_at limit 1"
-        found = self._rows(query, parameters)
-        return _export(*found[0]) if found else None
+        found = self._rows(f"{EXPORTS} where {condition} order by taken_at limit 1", parameters)
+        return export_of(*found[0]) if found else None
 
     @property
     def _format(self) -> str:
         """Changes with anything by which a file may be refused."""
         return f"{self._settings.model_dump_json()} {self._opt_outs.bound.fingerprint()}"
-
-    def latest(self, limit: int) -> Sequence[Export]:
-        """What became of the latest files, last one first."""
-        query = f"select {_COLUMNS} from {sql.relation('export')} order by taken_at desc, name desc limit $1"
-        return [_export(*row) for row in self._rows(query, [limit])]
 
     def latest_at(self) -> datetime:
         """When the last file came that could be read, or since when such files are waited for (UTC)."""
@@ -78,7 +72,7 @@ class ExportStore:
 
     def refuse(self, file: RemoteFile, digest: str, reason: str) -> Export:
         """Remember that nothing of a file was taken in, and why."""
-        with transaction(self._connection):
+        with self._transaction():
             return self._book(digest, file.size, file.modified_at, Export(file.name, refused=reason))
 
     def take(self, content: ExportContent) -> Export:
@@ -88,14 +82,14 @@ class ExportStore:
         live before long. A file of which too much can't be read is refused as a whole.
         """
         try:
-            with transaction(self._connection):
+            with self._transaction():
                 return self._booked(content, self._take(content))
         except _UNREADABLE as error:  # its message holds values
             refused = f"DuckDB can't read it ({type(error).__name__}). Let the workflow export it again."
         finally:
             for name in _TEMPORARY:
                 self._run(f"drop table if exists temp.{name}")
-        with transaction(self._connection):
+        with self._transaction():
             return self._booked(content, Export(content.name, refused=refused))
 
     def _take(self, content: ExportContent) -> Export:
@@ -121,7 +115,7 @@ class ExportStore:
             without_key,
             self._missing(columns),
             cut=content.cut_row is not None,
-            exported_at=changed and changed.replace(tzinfo=UTC),
+            exported_at=utc(changed),
         )
 
     def _lines(self, content: ExportContent) -> str:
@@ -189,18 +183,12 @@ select $1, line, case when key in ({contact}) then key end, reason from set_asid
         self._run(
             f"insert into {sql.relation('export')} values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
             [
-                booked.name, digest, self._format, size, _naive(modified_at), booked.rows, booked.unreadable,
-                booked.without_key, list(booked.missing), booked.refused, booked.cut, _naive(booked.exported_at),
-                _naive(booked.taken_at),
+                booked.name, digest, self._format, size, naive(modified_at), booked.rows, booked.unreadable,
+                booked.without_key, list(booked.missing), booked.refused, booked.cut, naive(booked.exported_at),
+                naive(booked.taken_at),
             ],
         )  # fmt: skip
         return booked
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
 
 
 def _literal(path: str) -> str:
@@ -208,29 +196,7 @@ def _literal(path: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
-def _naive(moment: datetime | None) -> datetime | None:
-    """The same moment as the staging file holds it, in UTC."""
-    return moment and moment.astimezone(UTC).replace(tzinfo=None)
-
-
 def _field(line: str, at: int, delimiter: str, mark: str) -> str | None:
     """A column of a broken row, if it is there as a whole."""
     fields = line.split(delimiter)
     return fields[at].strip(f" {mark}") or None if at < len(fields) - 1 else None
-
-
-def _export(
-    name: str,
-    rows: int,
-    unreadable: int,
-    without_key: int,
-    missing: Sequence[str],
-    refused: str | None,
-    cut: bool,
-    exported_at: datetime | None,
-    taken_at: datetime,
-) -> Export:
-    exported = exported_at and exported_at.replace(tzinfo=UTC)
-    return Export(
-        name, rows, unreadable, without_key, tuple(missing), refused, cut, exported, taken_at.replace(tzinfo=UTC)
-    )

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any
 
 import duckdb
 
 from d365_campaign.changes import Spent
 from d365_campaign.engine_calls import FieldCalls, MonthOfCalls, OperationCalls, month_after, month_of
+from d365_campaign.store.part import FilePart
 from d365_campaign.store.values import quote
 
 # One row for each day, table and operation (or field), so that the ledger stays small over the years.
@@ -26,13 +26,13 @@ UNSETTLED = "unsettled"
 _IN_MONTH = "day >= $first and day < $end"
 
 
-class Ledger:
+class Ledger(FilePart):
     """Engine calls in the staging file. Days are UTC days; every method works inside the caller's transaction."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         for statement in LEDGER:
-            connection.execute(statement)
+            self._run(statement)
 
     # --- booking ----------------------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ class Ledger:
 
     def book_adobe(self, table: str, calls: int) -> None:
         """Add what Adobe's own integration spends on the same changes of Dynamics."""
-        self._connection.execute(
+        self._run(
             """merge into main.adobe_calls as page using (select $table as table_name) as added
                on page.day = $day and page.table_name = added.table_name
                when matched then update set calls = page.calls + $calls
@@ -62,7 +62,7 @@ class Ledger:
             return
         names, first, second = (list(column) for column in zip(*added, strict=True))
         one, other = figures
-        self._connection.execute(
+        self._run(
             f"""merge into main.{page} as page
                 using (select unnest($names) as name, unnest($first) as first, unnest($second) as second) as added
                 on page.day = $day and page.table_name = $table and page.{name} = added.name
@@ -126,9 +126,6 @@ class Ledger:
             for (name,) in names
         }
         return {name: calls for name, calls in sums.items() if calls}
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
 
 
 def _today() -> date:

@@ -5,18 +5,19 @@ Neither system is reached, so the pairs are taken as they are configured, withou
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC
 
 import duckdb
 
 from d365_campaign.binding import MODIFIED_ON
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import TableMapping
-from d365_campaign.opt_out import CampaignWord, Decision, DynamicsWord, OptOuts, Standing
-from d365_campaign.opt_out_changes import Export, LedgerEntry
+from d365_campaign.opt_out import CampaignWord, DynamicsWord, OptOuts
+from d365_campaign.opt_out_changes import Export
 from d365_campaign.store import sql_opt_outs as sql
 from d365_campaign.store.opt_out_person import PersonOptOuts
+from d365_campaign.store.opt_out_records import DECISIONS_OF, EXPORTS, decision_of, export_of
+from d365_campaign.store.part import FilePart, utc
 from d365_campaign.store.privacy import FORGOTTEN, Hold
 from d365_campaign.store.sql import related
 from d365_campaign.store.values import quote
@@ -32,7 +33,7 @@ class SetAside:
     reason: str
 
 
-class OptOutDesk:
+class OptOutDesk(FilePart):
     """Opt-outs of the contacts in an open staging file. Raises ConfigurationError before their first run.
 
     *max_opt_ins* is of how many people a run may take opt-outs back.
@@ -41,7 +42,8 @@ class OptOutDesk:
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, contact: TableMapping, opt_outs: OptOuts, max_opt_ins: int
     ) -> None:
-        self._connection, self._contact, self._opt_outs, self._max_opt_ins = connection, contact, opt_outs, max_opt_ins
+        super().__init__(connection)
+        self._contact, self._opt_outs, self._max_opt_ins = contact, opt_outs, max_opt_ins
         if not self._rows("select 1 from duckdb_tables() where schema_name = $1", [sql.SCHEMA]):
             raise ConfigurationError(
                 "the staging file knows nothing of opt-outs yet. The first sync in which they are kept in step does: "
@@ -67,7 +69,7 @@ class OptOutDesk:
             takes_back=self.opt_ins() <= self._max_opt_ins,
             hold=self._hold(key),
             forgotten=bool(self._rows(f"select key from (select $1 as key) where {FORGOTTEN}", [key])),
-            decisions=kept_decisions(self._connection, key),
+            decisions=[decision_of(*row) for row in self._rows(DECISIONS_OF, [key])],
         )
 
     def opt_ins(self) -> int:
@@ -77,15 +79,8 @@ class OptOutDesk:
 
     def exports(self, limit: int) -> Sequence[Export]:
         """What became of the latest daily files, last one first."""
-        rows = self._rows(
-            f"""select name, rows, unreadable, without_key, missing, refused, cut, exported_at, taken_at
-                from {sql.relation("export")} order by taken_at desc, name desc limit $1""",
-            [limit],
-        )
-        return [
-            Export(name, read, unreadable, without_key, missing, refused, cut, _utc(exported_at), _utc(taken_at))
-            for name, read, unreadable, without_key, missing, refused, cut, exported_at, taken_at in rows
-        ]
+        query = f"{EXPORTS} order by taken_at desc, name desc limit $1"
+        return [export_of(*row) for row in self._rows(query, [limit])]
 
     def set_aside(self, files: Sequence[str]) -> Sequence[SetAside]:
         """The rows of these files that could not be read."""
@@ -108,8 +103,8 @@ class OptOutDesk:
         values, stamps, news = (words[at * len(names) : (at + 1) * len(names)] for at in range(3))
         word = CampaignWord(
             dict(zip(names, values, strict=True)),
-            dict(zip(names, map(_utc, stamps), strict=True)),
-            _utc(changed_at),
+            dict(zip(names, map(utc, stamps), strict=True)),
+            utc(changed_at),
         )
         return word, frozenset(name for name, new in zip(names, news, strict=True) if new), bool(in_doubt)
 
@@ -134,7 +129,7 @@ class OptOutDesk:
         if not rows:
             return None
         changed_at, *values = rows[0]
-        return DynamicsWord({p.target: bool(v) for p, v in zip(pairs, values, strict=True)}, _utc(changed_at))
+        return DynamicsWord({p.target: bool(v) for p, v in zip(pairs, values, strict=True)}, utc(changed_at))
 
     def _compared(self, key: str) -> bool:
         directions = [direction for (direction,) in self._rows(f"select direction from {sql.relation('setting')}")]
@@ -148,26 +143,3 @@ class OptOutDesk:
     def _hold(self, key: str) -> Hold | None:
         rows = self._rows("select key, since, held_by from main.privacy_hold where key = $1", [key])
         return next((Hold(held, since.replace(tzinfo=UTC), by) for held, since, by in rows), None)
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-
-def kept_decisions(connection: duckdb.DuckDBPyConnection, key: str) -> Sequence[LedgerEntry]:
-    """What was decided about one person, oldest first."""
-    query = f"select * from {sql.relation('decision')} where key = $1 order by decided_at, attribute"
-    return [
-        LedgerEntry(
-            entry, attribute, source, direction,
-            Standing(campaign, _utc(campaign_at), dynamics, _utc(dynamics_at)),
-            Decision(campaign_gets, dynamics_gets, rule), written_to, decided_at.replace(tzinfo=UTC),
-        )
-        for (
-            entry, attribute, source, direction, campaign, campaign_at, dynamics, dynamics_at,
-            campaign_gets, dynamics_gets, rule, written_to, decided_at,
-        ) in connection.execute(query, [key]).fetchall()
-    ]  # fmt: skip
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment and moment.replace(tzinfo=UTC)

@@ -13,9 +13,9 @@ from d365_campaign.opt_out import ATTRIBUTES, CampaignWord, DynamicsWord
 from d365_campaign.opt_out_changes import Decided, LedgerEntry, OpenOptOuts, OptOutSummary, Side, Written
 from d365_campaign.store import sql_opt_outs as sql
 from d365_campaign.store.ledger import Ledger
-from d365_campaign.store.opt_out_desk import kept_decisions
+from d365_campaign.store.opt_out_records import DECISIONS_OF, decision_of
 from d365_campaign.store.output_log import OutputLog
-from d365_campaign.store.transaction import registered, transaction
+from d365_campaign.store.part import FilePart, naive, utc
 from d365_campaign.store.values import quote
 
 OPERATION, AUDIT = "opt_out", "audit"
@@ -29,7 +29,7 @@ _TYPES: Mapping[str, pl.DataType] = {
 _WANTED: Mapping[Side, str] = {"campaign": "to_campaign or in_doubt", "dynamics": "to_dynamics and not in_doubt"}
 
 
-class OptOutStore:
+class OptOutStore(FilePart):
     """The opt-outs' part of the staging file. Each public method is one transaction or reads only, if it doesn't say
     that it belongs to the caller's."""
 
@@ -41,7 +41,8 @@ class OptOutStore:
         opt_outs: BoundOptOuts,
         output_log: OutputLog | None = None,
     ) -> None:
-        self._connection, self._ledger, self._table, self._output_log = connection, ledger, table, output_log
+        super().__init__(connection)
+        self._ledger, self._table, self._output_log = ledger, table, output_log
         self.bound = opt_outs
 
     def prepare(self) -> None:
@@ -81,7 +82,7 @@ class OptOutStore:
             return
         rows = [_seen_row(key, word, key in in_doubt) for key, word in seen.items()]
         frame = pl.DataFrame(rows, schema={name: _TYPES[kind] for name, kind in sql.SEEN.items()}, orient="row")
-        with registered(self._connection, live=frame):
+        with self._registered(live=frame):
             self._run("create or replace temp table seen as select * from live")
         for statement in sql.merge_seen(live=True):
             self._run(statement)
@@ -99,7 +100,7 @@ class OptOutStore:
         """What Dynamics says of these people (a query), by key."""
         names = [pair.target for pair in self.bound.pairs]
         return {
-            key: DynamicsWord(dict(zip(names, values, strict=True)), _utc(modified))
+            key: DynamicsWord(dict(zip(names, values, strict=True)), utc(modified))
             for key, modified, *values in self._rows(sql.dynamics_words(self._table, self.bound, keys))
         }
 
@@ -111,7 +112,7 @@ class OptOutStore:
         After changed settings, or with *everything*, all people are compared.
         """
         known = self._rows(f"select fingerprint from {sql.relation('setting')}")[0][0]
-        with transaction(self._connection):
+        with self._transaction():
             self._compare(everything=everything or known != self.bound.fingerprint())
             self._run(f"update {sql.relation('setting')} set fingerprint = $1", [self.bound.fingerprint()])
         return self.summary()
@@ -126,7 +127,7 @@ class OptOutStore:
 
     def begin(self) -> None:
         """Forget what an earlier run tried, and count the calls of one that never told what it spent."""
-        with transaction(self._connection):
+        with self._transaction():
             self._run("create or replace temp table opt_outs_tried (key varchar)")
             reserved = self._rows(f"select coalesce(sum(reserved), 0)::bigint from {sql.relation('in_flight')}")[0][0]
             self._ledger.book(self._table.name, {"unsettled": (reserved, reserved)})
@@ -139,12 +140,8 @@ class OptOutStore:
         """
         rows = self._rows(sql.take_open(self._table, self.bound, _WANTED[side]), {"limit": limit})
         taken = [self._open(*row) for row in rows]
-        with (
-            transaction(self._connection),
-            registered(
-                self._connection, taken=pl.DataFrame({"key": [o.key for o in taken]}, schema={"key": pl.String})
-            ),
-        ):
+        keys = pl.DataFrame({"key": [o.key for o in taken]}, schema={"key": pl.String})
+        with self._transaction(), self._registered(taken=keys):
             self._run("insert into opt_outs_tried select key from taken")
             self._run(f"insert into {sql.relation('in_flight')} select key, {MOST_CALLS} from taken")
         return taken
@@ -157,15 +154,15 @@ class OptOutStore:
         return OpenOptOuts(
             key,
             version,
-            CampaignWord(campaign, {name: _utc(stamp) for name, stamp in stamps.items()}, _utc(changed)),
-            DynamicsWord(dynamics, _utc(modified)),
+            CampaignWord(campaign, {name: utc(stamp) for name, stamp in stamps.items()}, utc(changed)),
+            DynamicsWord(dynamics, utc(modified)),
             frozenset(name for name, new in news.items() if new),
             ours,
         )
 
     def settle(self, results: Sequence[Written]) -> None:
         """Book what became of people that were taken, and compare them anew."""
-        with transaction(self._connection):
+        with self._transaction():
             self.note_seen({r.key: r.seen for r in results if r.seen}, [r.key for r in results if r.unknown])
             self.forget_profiles([r.key for r in results if r.gone])
             self._note_rows({r.key: r.row for r in results if r.row is not None})
@@ -176,7 +173,7 @@ class OptOutStore:
             if self._output_log:
                 self._output_log.note_opt_outs(self._table, results)
             touched = pl.DataFrame({"key": [r.key for r in results]}, schema={"key": pl.String})
-            with registered(self._connection, settled_keys=touched):
+            with self._registered(settled_keys=touched):
                 self.touch("select key from settled_keys")
                 self._run(f"delete from {sql.relation('in_flight')} where key in (select key from settled_keys)")
             self._compare()
@@ -188,7 +185,7 @@ class OptOutStore:
         held = [(key, *(row.get(column) for column in types)) for key, row in rows.items()]
         if held:
             frame = pl.DataFrame(held, schema={"key": pl.String, **types}, orient="row")
-            with registered(self._connection, rows=frame):
+            with self._registered(rows=frame):
                 self._run(sql.update_snapshot(self._table, self.bound.pairs))
 
     def _acted_on(self, results: Sequence[Written]) -> None:
@@ -208,8 +205,8 @@ class OptOutStore:
         rows = [
             (
                 key, d.attribute, sources[d.attribute], self.bound.direction.value,
-                d.standing.campaign, _naive(d.standing.campaign_at),
-                d.standing.dynamics, _naive(d.standing.dynamics_at),
+                d.standing.campaign, naive(d.standing.campaign_at),
+                d.standing.dynamics, naive(d.standing.dynamics_at),
                 d.decision.campaign, d.decision.dynamics, d.decision.rule, d.written_to, now,
             )
             for key, decided in decided_of.items()
@@ -217,7 +214,7 @@ class OptOutStore:
         ]  # fmt: skip
         if rows:
             schema = {name: _TYPES[kind] for name, kind in sql.RELATIONS["decision"].items()}
-            with registered(self._connection, decided=pl.DataFrame(rows, schema=schema, orient="row")):
+            with self._registered(decided=pl.DataFrame(rows, schema=schema, orient="row")):
                 self._run(f"insert into {sql.relation('decision')} select * from decided")
 
     # --- what a person may ask ------------------------------------------------------------------------------------
@@ -229,7 +226,7 @@ class OptOutStore:
 
     def decisions(self, key: str) -> Sequence[LedgerEntry]:
         """What was decided about one person, oldest first."""
-        return kept_decisions(self._connection, key)
+        return [decision_of(*row) for row in self._rows(DECISIONS_OF, [key])]
 
     def sample(self, size: int) -> Sequence[str]:
         """Keys of some people that both systems have, another choice each time."""
@@ -242,17 +239,9 @@ class OptOutStore:
 
     def note_audit(self, seen: Mapping[str, CampaignWord], in_doubt: Sequence[str], engine_calls: int) -> None:
         """Take in what an audit read live, by key, and book its calls; those *in_doubt* are read again by a run."""
-        with transaction(self._connection):
+        with self._transaction():
             self.note_seen(seen, in_doubt)
             self._ledger.book(self._table.name, {AUDIT: (engine_calls, engine_calls)})
-
-    # --- plumbing -------------------------------------------------------------------------------------------------
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
 
 
 def switched_off(connection: duckdb.DuckDBPyConnection) -> None:
@@ -263,14 +252,5 @@ def switched_off(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _seen_row(key: str, word: CampaignWord, in_doubt: bool) -> tuple[object, ...]:
-    words = (part for name in ATTRIBUTES for part in (word.values.get(name), _naive(word.stamps.get(name))))
-    return (key, _naive(word.changed_at), in_doubt, *words)
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment and moment.replace(tzinfo=UTC)
-
-
-def _naive(moment: datetime | None) -> datetime | None:
-    """The same moment as the staging file holds it, in UTC."""
-    return moment and moment.astimezone(UTC).replace(tzinfo=None)
+    words = (part for name in ATTRIBUTES for part in (word.values.get(name), naive(word.stamps.get(name))))
+    return (key, naive(word.changed_at), in_doubt, *words)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
 import polars as pl
@@ -10,9 +9,9 @@ import polars as pl
 from d365_campaign.binding import BoundMapping
 from d365_campaign.changes import Kind
 from d365_campaign.opt_out_changes import Written
+from d365_campaign.store.part import FilePart, naive
 from d365_campaign.store.privacy import FORGOTTEN
 from d365_campaign.store.sql import NOW
-from d365_campaign.store.transaction import registered
 from d365_campaign.store.values import text
 
 RELATION = "main.output_log"
@@ -26,11 +25,12 @@ _ROW = {
 }
 
 
-class OutputLog:
+class OutputLog(FilePart):
     """Rows of runs that are yet to be written. What it notes comes from the run with this id."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
-        self._connection, self._run_id = connection, run_id
+        super().__init__(connection)
+        self._run_id = run_id
         self._run(
             f"""create table if not exists {RELATION} (
   run_id varchar, noted_at timestamp, flow varchar, table_name varchar, key varchar, action varchar, fields varchar[],
@@ -70,7 +70,7 @@ where o.result <> 'unsent'""",
             elif result.unknown or result.gone:
                 rows.append((result.key, "opt_out", [], "unknown" if result.unknown else "gone"))
         if rows:
-            with registered(self._connection, noted=pl.DataFrame(rows, schema=_ROW, orient="row")):
+            with self._registered(noted=pl.DataFrame(rows, schema=_ROW, orient="row")):
                 self._run(
                     f"insert into {RELATION} select $1, {NOW}, '{OPT_OUTS}', $2, * from noted where not {FORGOTTEN}",
                     [self._run_id, table.name],
@@ -100,10 +100,4 @@ from {RELATION} where run_id = $1 order by noted_at, table_name, key""",
     def drop_before(self, moment: datetime) -> int:
         """Give up rows that waited since before *moment*; how many those were."""
         query = f"delete from {RELATION} where noted_at < $1 returning key"
-        return len(self._rows(query, [moment.astimezone(UTC).replace(tzinfo=None)]))
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
+        return len(self._rows(query, [naive(moment)]))

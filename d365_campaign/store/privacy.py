@@ -4,13 +4,12 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
 
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.mapping import PROFILE, TableMapping
-from d365_campaign.store.transaction import transaction
+from d365_campaign.store.part import FilePart
 from d365_campaign.store.values import quote
 
 PRIVACY = (
@@ -72,15 +71,15 @@ class _Relation:
         return f"{quote(self.table)}.{quote(self.name)}"
 
 
-class Privacy:
+class Privacy(FilePart):
     """Privacy holds, and the forgetting of people, over every table of the staging file. Any spelling of a key fits."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         for statement in PRIVACY:
-            connection.execute(statement)
-        if not connection.execute("select 1 from main.privacy_salt").fetchall():
-            connection.execute("insert into main.privacy_salt values ($1)", [secrets.token_hex(32)])
+            self._run(statement)
+        if not self._rows("select 1 from main.privacy_salt"):
+            self._run("insert into main.privacy_salt values ($1)", [secrets.token_hex(32)])
 
     # --- holds ------------------------------------------------------------------------------------------------------
 
@@ -143,7 +142,7 @@ class Privacy:
         key = as_sent(key)
         records = self.records_of(key)
         keys = sorted({key, *(each for found in records.values() for each in found)})
-        with transaction(self._connection):
+        with self._transaction():
             for relation in self._relations():
                 self._remove(relation, keys)
             for relation in [r for r in self._relations() if r.name in _RECORDS]:
@@ -203,14 +202,6 @@ class Privacy:
             for schema, name, texts in columns
             if (key := own.get((schema, name), "key")) in texts
         ]
-
-    # --- plumbing ---------------------------------------------------------------------------------------------------
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
 
 
 def _now() -> datetime:

@@ -1,8 +1,7 @@
 """One table's part of the staging file, as the checks of data quality look at it, and what they remember there."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import duckdb
 import polars as pl
@@ -13,18 +12,19 @@ from d365_campaign.checks import SAMPLE
 from d365_campaign.quality import Drifted, Unfit, Waiting
 from d365_campaign.store import sql_quality as sql
 from d365_campaign.store.ledger import Ledger
+from d365_campaign.store.part import FilePart, utc
 from d365_campaign.store.sql import NOW, relation
-from d365_campaign.store.transaction import registered, transaction
 from d365_campaign.store.values import TOO_LONG, faults
 
 VERIFY = "verify"
 
 
-class TableQuality:
+class TableQuality(FilePart):
     """Each public method is one transaction or reads only."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, ledger: Ledger, table: BoundMapping) -> None:
-        self._connection, self._ledger, self._table = connection, ledger, table
+        super().__init__(connection)
+        self._ledger, self._table = ledger, table
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ class TableQuality:
         Repeated ones are found among what was touched since the last plan, and what was noted before: belongs after
         each pull.
         """
-        with transaction(self._connection):
+        with self._transaction():
             for statement in sql.note_repeated(self._table):
                 self._run(statement)
         return self._key_faults("select key, too_many from repeated_now order by key")
@@ -57,14 +57,14 @@ class TableQuality:
 
     def note_caught_up(self, records: int) -> None:
         """Keep that all of Dynamics' changes were read now, and how many records that makes."""
-        with transaction(self._connection):
+        with self._transaction():
             self._run(sql.NOTE_PULLED, {"table": self._table.name, "records": records})
             self._run(sql.FORGET_PULLED)
 
     def caught_up_at(self) -> datetime | None:
         """When all of Dynamics' changes had last been read; None before the first time."""
         moment: datetime | None = self._rows(sql.CAUGHT_UP, {"table": self._table.name})[0][0]
-        return moment and moment.replace(tzinfo=UTC)
+        return utc(moment)
 
     def came_or_went(self, *, more: bool) -> Sequence[str]:
         """A few keys that only Dynamics has (*more*), or only Campaign."""
@@ -88,7 +88,7 @@ class TableQuality:
 
     def note_waiting(self) -> Waiting:
         """What waits for another table's record; since when is kept. Belongs after each time that it was worked out."""
-        with transaction(self._connection):
+        with self._transaction():
             for statement in sql.note_waiting(self._table):
                 self._run(statement)
         number, oldest, keys = self._rows(sql.waiting(self._table), {"limit": SAMPLE})[0]
@@ -152,7 +152,7 @@ class TableQuality:
         )
         rows = [(d.key, name) for d in drifted for name in d.fields or ("",)]
         noted = pl.DataFrame(rows, schema={"key": pl.String, "field": pl.String}, orient="row")
-        with registered(self._connection, drifted=frame, noted=noted), transaction(self._connection):
+        with self._registered(drifted=frame, noted=noted), self._transaction():
             self._ledger.book(self._table.name, {VERIFY: (calls, calls)})
             self._run(f"insert into {relation(self._table, 'drift')} select key, field, {NOW} from noted")
             for statement in sql.learn(self._table) if changed else ():
@@ -166,14 +166,6 @@ class TableQuality:
             f"select key, list(field order by field) from {relation(self._table, 'drift')} group by key order by key"
         )
         return [Drifted(key, () if fields == [""] else fields, missing=fields == [""]) for key, fields in rows]
-
-    # --- plumbing ---------------------------------------------------------------------------------------------------
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
 
 
 def _text(value: object) -> str | None:

@@ -15,8 +15,9 @@ from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.opt_out_desk import OptOutDesk
 from d365_campaign.store.output_log import OutputLog
+from d365_campaign.store.part import STATE
 from d365_campaign.store.privacy import Privacy
-from d365_campaign.store.table_store import STATE, TableStore
+from d365_campaign.store.table_store import TableStore
 
 # Small commits would otherwise rewrite the last row group again and again; closing the file folds the log in.
 CONFIG: dict[str, str | bool | int | float | list[str]] = {

@@ -1,12 +1,9 @@
 """One table mapping's part of the staging file: absorb pages, compute the change set, settle outcomes."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import replace
+from datetime import datetime
 
 import duckdb
 import polars as pl
@@ -26,32 +23,19 @@ from d365_campaign.changes import (
     Result,
 )
 from d365_campaign.errors import ConfigurationError
-from d365_campaign.mapping import PROFILE
 from d365_campaign.opt_out_files import ExportSettings
-from d365_campaign.store import sql, sql_apply, sql_plan, sql_quality, sql_waiting
+from d365_campaign.store import sql, sql_apply, sql_plan, sql_waiting
 from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.exports import ExportStore
 from d365_campaign.store.ledger import Ledger
-from d365_campaign.store.opt_outs import OptOutStore, switched_off
+from d365_campaign.store.opt_outs import OptOutStore
 from d365_campaign.store.output_log import OutputLog
-from d365_campaign.store.privacy import forgotten, remember_links
+from d365_campaign.store.part import TablePart
+from d365_campaign.store.privacy import forgotten
 from d365_campaign.store.quality import TableQuality
-from d365_campaign.store.transaction import registered, transaction
+from d365_campaign.store.table_setup import TableSetup
 from d365_campaign.store.values import quote
 
-STATE = (
-    """create table if not exists main.table_mapping (
-  name varchar, source varchar, target varchar, source_key varchar, target_key varchar,
-  fingerprint varchar default '', schema_facts varchar default '{}', compare_everything boolean default true,
-  scanned boolean default false, engine_calls_adobe bigint default 0, pages bigint default 0,
-  planned_page bigint default 0, replay_requested varchar, replaying varchar,
-  large_load_acknowledged_by varchar, large_load_acknowledged_at timestamp
-)""",
-    """create table if not exists main.reading (
-  name varchar, phase varchar, generation integer, next_link varchar, delta_link varchar,
-  started_at timestamp, caught_up boolean
-)""",
-)
 _OUTCOME: dict[str, pl.DataType | type[pl.DataType]] = {
     "key": pl.String,
     "kind": pl.String,
@@ -63,11 +47,7 @@ _OUTCOME: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment and moment.replace(tzinfo=UTC)
-
-
-class TableStore:
+class TableStore(TablePart):
     """Snapshot, mirror and change set of one table mapping. Each public method is one transaction or reads only."""
 
     def __init__(
@@ -77,26 +57,14 @@ class TableStore:
         table: BoundMapping,
         output_log: OutputLog | None = None,
     ) -> None:
-        self._connection = connection
+        super().__init__(connection, table.name)
         self._ledger, self._output_log = ledger, output_log
         self.table = table
         self.opt_outs = OptOutStore(connection, ledger, table, table.opt_outs, output_log) if table.opt_outs else None
         with self._transaction():
-            self._prepare()
+            TableSetup(connection, table, self.opt_outs).prepare()
 
     # --- where we stand -------------------------------------------------------------------------------------------
-
-    @property
-    def reading(self) -> Reading:
-        """Where the reading of this table stands; a fresh one means nothing was read yet."""
-        rows = self._rows(
-            "select phase, generation, next_link, delta_link, started_at, caught_up from main.reading where name = $1",
-            [self.table.name],
-        )
-        if not rows:
-            return Reading()
-        phase, generation, next_link, delta_link, started_at, caught_up = rows[0]
-        return Reading(phase, generation, next_link, delta_link, _utc(started_at), caught_up)
 
     @property
     def scanned(self) -> bool:
@@ -141,13 +109,13 @@ class TableStore:
 
     def exports(self, settings: ExportSettings) -> ExportStore:
         """The way in for daily opt-out files. There is one where opt-outs are kept in step."""
-        assert self.opt_outs is not None, f"{self.table.name} has no opt-outs"
+        assert self.opt_outs is not None, f"{self.name} has no opt-outs"
         return ExportStore(self._connection, self.table, self.opt_outs, settings)
 
     @property
     def desk(self) -> TableDesk:
         """What a person may ask of this table."""
-        return TableDesk(self._connection, self.table.name)
+        return TableDesk(self._connection, self.name)
 
     def rejects(self, limit: int) -> Sequence[Reject]:
         """The changes that could not go out, latest first."""
@@ -274,13 +242,6 @@ class TableStore:
         self._run(f"insert into {self._relation('touched')} select {key}, true {stale}", [generation])
         self._run(f"delete {stale}", [generation])
 
-    def _move_to(self, reading: Reading) -> None:
-        self._run("delete from main.reading where name = $1", [self.table.name])
-        self._run(
-            "insert into main.reading values ($1, $2, $3, $4, $5, $6, $7)",
-            [self.table.name, *asdict(reading).values()],
-        )
-
     # --- plan -----------------------------------------------------------------------------------------------------
 
     def note_existing(self, pages: Iterator[pl.DataFrame]) -> tuple[int, int]:
@@ -301,7 +262,7 @@ class TableStore:
                 self._run(sql.insert_existing(self.table))
                 if self.opt_outs:
                     self.opt_outs.note_baseline()
-                self._ledger.book(self.table.name, {"scan": (1, 1)})
+                self._ledger.book(self.name, {"scan": (1, 1)})
         with self._transaction():
             self._refuse_repeated_existing()
             for statement in sql_plan.refresh_mirror(self.table):
@@ -342,7 +303,7 @@ class TableStore:
             adobe = self._rows(sql_plan.adobe_engine_calls(self.table))[0][0]
             self._set("engine_calls_adobe", self.engine_calls_adobe + int(adobe))
             if adobe:
-                self._ledger.book_adobe(self.table.name, int(adobe))
+                self._ledger.book_adobe(self.name, int(adobe))
             self._run(f"truncate {self._relation('touched')}")
             self._set("planned_page", self._state("pages"))
             self._set("compare_everything", False)
@@ -479,9 +440,9 @@ class TableStore:
                 left join {self._relation("in_flight")} as f on f.key = o.key and f.reserved > 0
                 where o.engine_calls > 0 group by o.kind"""
         )
-        self._ledger.book(self.table.name, {kind: (int(predicted), int(calls)) for kind, predicted, calls in spent})
+        self._ledger.book(self.name, {kind: (int(predicted), int(calls)) for kind, predicted, calls in spent})
         updates = self._rows(sql_apply.field_updates(self.table))
-        self._ledger.book_updates(self.table.name, {field: (number, calls) for field, number, calls in updates})
+        self._ledger.book_updates(self.name, {field: (number, calls) for field, number, calls in updates})
 
     def latency(self, began: datetime) -> Latency | None:
         """How long what was written from *began* (UTC) on took to come; None where nothing tells."""
@@ -500,107 +461,6 @@ class TableStore:
         with self._transaction():
             query = f"select count(distinct key), coalesce(sum(reserved), 0) from {self._relation('in_flight')}"
             in_doubt, reserved = self._rows(query)[0]
-            self._ledger.book(self.table.name, {"unsettled": (int(reserved), int(reserved))})
+            self._ledger.book(self.name, {"unsettled": (int(reserved), int(reserved))})
             self._run(f"update {self._relation('in_flight')} set reserved = 0")
         return int(in_doubt)
-
-    # --- the mapping as it was, and as it is ----------------------------------------------------------------------
-
-    def _prepare(self) -> None:
-        for statement in (*sql.create_relations(self.table), *sql_quality.create_relations(self.table)):
-            self._run(statement)
-        self._remember_mapping()
-        remember_links(self._connection, self.table.mapping)
-        self._refuse_changed_schema()
-        if self._fit_columns("snapshot", sql.snapshot_columns(self.table)) and self.reading != Reading():
-            # Without the new column a record looks as if Dynamics had cleared it: none is compared before it is read.
-            self._run(f"truncate {self._relation('snapshot')}")
-            self._move_to(Reading(generation=self.reading.generation + 1))
-        held = sql.mirror_columns(self.table)
-        fresh = [self._fit_columns("mirror", held | sql.WRITTEN | sql.HASHED), self._fit_columns("existing", held)]
-        if any(fresh) and (self._any("mirror") or self._any("existing")):
-            self._set("scanned", False)  # what Campaign holds in a field that is mapped from now on, is to be read
-        if self.opt_outs:
-            self.opt_outs.prepare()
-        elif self.table.mapping.target == PROFILE:
-            switched_off(self._connection)
-        self._run(sql.create_desired(self.table))
-        if self._state("fingerprint") != self.table.fingerprint():
-            self._set("fingerprint", self.table.fingerprint())
-            self._set("compare_everything", True)
-
-    def _remember_mapping(self) -> None:
-        identity = self.table.mapping.identity()
-        known = self._rows(
-            "select source, target, source_key, target_key from main.table_mapping where name = $1", [self.table.name]
-        )
-        if not known:
-            self._run(
-                "insert into main.table_mapping (name, source, target, source_key, target_key) "
-                "values ($1, $2, $3, $4, $5)",
-                [self.table.name, *identity.values()],
-            )
-        elif known[0] != tuple(identity.values()):
-            was = ", ".join(f"{name} {old!r}" for name, old in zip(identity, known[0], strict=True))
-            raise ConfigurationError(
-                f"table mapping '{self.table.name}' was saved with {was}; tables and keys of a saved mapping can't "
-                "change. Put them back, or start with another staging file to map this table anew."
-            )
-
-    def _refuse_changed_schema(self) -> None:
-        """A column or field that is mapped as before, and means something else now, stops the table."""
-        was, now = json.loads(self._state("schema_facts")), self.table.schema_facts()
-        known = {name: was[name] for name in now if name in was}
-        changed = [f"{name} was {told} and is {now[name]}" for name, told in known.items() if told != now[name]]
-        if changed:
-            raise ConfigurationError(
-                f"table mapping '{self.table.name}': a schema changed since the last run: {', '.join(changed)}. "
-                "Nothing was read or written. Check that the mapping still says what is meant, then accept it: "
-                f"d365-campaign accept-schema {self.table.name}"
-            )
-        self._set("schema_facts", json.dumps(now))
-
-    def _fit_columns(self, name: str, wanted: dict[str, str]) -> bool:
-        """Add, drop and retype columns; tell whether there are new ones, whose values are yet to be read."""
-        there = dict(
-            self._rows(
-                "select column_name, lower(data_type) from duckdb_columns() where schema_name = $1 and table_name = $2",
-                [self.table.name, name],
-            )
-        )
-        wanted = {column: kind.replace(", ", ",") for column, kind in wanted.items()}
-        fresh = [column for column, kind in wanted.items() if there.get(column) != kind]
-        stale = [column for column, kind in there.items() if wanted.get(column) != kind]
-        if fresh or stale:
-            self._run(f"drop view if exists {self._relation('desired')}")
-        for column in stale:
-            self._run(f"alter table {self._relation(name)} drop column {quote(column)}")
-        for column in fresh:
-            self._run(f"alter table {self._relation(name)} add column {quote(column)} {wanted[column]}")
-        return bool(fresh)
-
-    # --- plumbing -------------------------------------------------------------------------------------------------
-
-    def _any(self, name: str) -> bool:
-        return bool(self._rows(f"select 1 from {self._relation(name)} limit 1"))
-
-    def _state(self, column: str) -> Any:
-        return self._rows(f"select {quote(column)} from main.table_mapping where name = $1", [self.table.name])[0][0]
-
-    def _set(self, column: str, value: object) -> None:
-        self._run(f"update main.table_mapping set {quote(column)} = $1 where name = $2", [value, self.table.name])
-
-    def _relation(self, name: str) -> str:
-        return sql.relation(self.table, name)
-
-    def _rows(self, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(query, parameters).fetchall()
-
-    def _run(self, statement: str, parameters: object = None) -> None:
-        self._connection.execute(statement, parameters)
-
-    def _transaction(self) -> AbstractContextManager[None]:
-        return transaction(self._connection)
-
-    def _registered(self, **frames: pl.DataFrame) -> AbstractContextManager[None]:
-        return registered(self._connection, **frames)

@@ -14,7 +14,19 @@ from d365_campaign.opt_out_checks import exports_readable
 from d365_campaign.opt_out_files import ExportSettings
 from d365_campaign.store.staging import Staging
 from d365_campaign.store.table_store import TableStore
-from tests.opt_out_exports import FOLDER, HEADER, FolderArea, in_doubt, lines, people, person, read_in, row, told
+from tests.opt_out_exports import (
+    FOLDER,
+    HEADER,
+    FolderArea,
+    files_booked,
+    in_doubt,
+    lines,
+    people,
+    person,
+    read_in,
+    row,
+    told,
+)
 
 PROCESSED = f"{FOLDER}/processed"
 AT = "10:00:00.000"
@@ -377,7 +389,7 @@ def test_the_same_file_under_another_name_changes_nothing_and_goes_too(
 
     assert [export.name for export in take().exports] == ["monday.csv", "monday.csv"]
     assert area.names(PROCESSED) == ["monday.csv", "monday_copy.csv"]
-    assert len(store.exports(ExportSettings()).latest(10)) == 1
+    assert files_booked(store) == ["monday.csv"]
 
 
 def test_a_file_that_may_not_be_read_does_not_keep_the_next_ones_waiting(

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from d365_campaign.opt_out import CampaignWord
 from d365_campaign.store.staging import open_staging
 from d365_campaign.store.table_store import TableStore
-from d365_campaign.store.transaction import transaction
 from tests.opt_out_exports import EXPORTS, content, in_doubt, lines, people, read_in, row, told
 
 BEGIN = datetime(2026, 5, 1, 10)
@@ -91,7 +90,7 @@ def test_the_latest_word_holds_or_is_read_live(
     held = {name: told(store, key, name) for name in ATTRIBUTES}
     assert held == latest or in_doubt(store, key)
     assert store.opt_outs is not None
-    with transaction(store._connection):
+    with store._transaction():
         store.opt_outs.note_seen({key: CampaignWord(latest, {}, None)})
     assert not in_doubt(store, key)
     assert {name: told(store, key, name) for name in ATTRIBUTES} == latest

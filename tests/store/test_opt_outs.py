@@ -10,7 +10,6 @@ from d365_campaign.opt_out_changes import Decided, Written
 from d365_campaign.store.opt_outs import MOST_CALLS, OptOutStore
 from d365_campaign.store.staging import Staging
 from d365_campaign.store.table_store import TableStore
-from d365_campaign.store.transaction import transaction
 from tests.opt_out_exports import EXPORTS, content, in_doubt, lines, news, people, person, read_in, row, told
 
 TEN, ELEVEN = "10:00:00.000", "11:00:00.000"
@@ -35,7 +34,7 @@ def read_live(store: TableStore, key: str, *, email: bool, email_at: str | None 
     assert store.opt_outs is not None
     stamps = {"blackListEmail": at(email_at) if email_at else None, "blackListPhone": None}
     word = CampaignWord({"blackListEmail": email, "blackListPhone": False}, stamps, at(email_at) if email_at else None)
-    with transaction(store._connection):
+    with store._transaction():
         store.opt_outs.note_seen({key: word})
 
 
