@@ -15,7 +15,7 @@ from d365_campaign.store.desk import TableDesk
 from d365_campaign.store.ledger import Ledger
 from d365_campaign.store.opt_out_desk import OptOutDesk
 from d365_campaign.store.output_log import OutputLog
-from d365_campaign.store.part import STATE
+from d365_campaign.store.part import STATE, FilePart
 from d365_campaign.store.privacy import Privacy
 from d365_campaign.store.table_store import TableStore
 
@@ -32,18 +32,31 @@ FORMAT = 2
 UNWRITTEN = (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException)
 
 
-class Staging:
+class Staging(FilePart):
     """An open staging file. `open_staging` gives one; it is closed when that block ends."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, logged_run: str | None = None) -> None:
-        self._connection = connection
-        connection.execute("set TimeZone = 'UTC'")  # in another, moments would be shifted on their way in
-        _refuse_other_format(connection)
-        for statement in STATE:
-            connection.execute(statement)
-        self.ledger = Ledger(connection)
-        self.privacy = Privacy(connection)
-        self.output_log = OutputLog(connection, logged_run) if logged_run else None
+        super().__init__(connection)
+        self._run("set TimeZone = 'UTC'")  # in another, moments would be shifted on their way in
+        with self._transaction():
+            self._refuse_other_format()
+            for statement in STATE:
+                self._run(statement)
+            self.ledger = Ledger(connection)
+            self.privacy = Privacy(connection)
+            self.output_log = OutputLog(connection, logged_run) if logged_run else None
+
+    def _refuse_other_format(self) -> None:
+        """All of the file can be made anew from both systems, so an older one is not converted."""
+        self._run("create table if not exists main.staging_format (version integer)")
+        if not self._rows("select 1 from duckdb_tables() where table_name <> 'staging_format' limit 1"):
+            self._run("truncate main.staging_format")
+            self._run("insert into main.staging_format values ($1)", [FORMAT])
+        if self._rows("select version from main.staging_format") != [(FORMAT,)]:
+            raise ConfigurationError(
+                "the staging file was made by another version of this project. Keep it until a run with a new file "
+                "went well (set staging.path): what Dynamics and Campaign hold is read again."
+            )
 
     def table(self, bound: BoundMapping) -> TableStore:
         """The part of the file that belongs to one table mapping, made or brought up to date where needed."""
@@ -60,21 +73,7 @@ class Staging:
     @property
     def tables(self) -> Sequence[str]:
         """The names of the table mappings that were run with this file."""
-        return [name for (name,) in self._connection.execute("select name from main.table_mapping").fetchall()]
-
-
-def _refuse_other_format(connection: duckdb.DuckDBPyConnection) -> None:
-    """All of the file can be made anew from both systems, so an older one is not converted."""
-    is_new = not connection.execute("select 1 from duckdb_tables() limit 1").fetchall()
-    connection.execute("create table if not exists main.staging_format (version integer)")
-    if is_new:
-        connection.execute("insert into main.staging_format values ($1)", [FORMAT])
-    found = connection.execute("select version from main.staging_format").fetchall()
-    if found != [(FORMAT,)]:
-        raise ConfigurationError(
-            "the staging file was made by another version of this project. Keep it until a run with a new file went "
-            "well (set staging.path): what Dynamics and Campaign hold is read again."
-        )
+        return [name for (name,) in self._rows("select name from main.table_mapping")]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import ExitStack
 from multiprocessing.util import Finalize
 from pathlib import Path
+from traceback import format_exception
 from typing import NamedTuple
 
 from d365_campaign.sandbox import Sandbox
@@ -44,7 +45,7 @@ class Worker:
         try:
             check(world, sequences, seed=seed, steps=steps)
         except Exception as error:
-            violation = "\n".join([str(error), *getattr(error, "__notes__", ())])
+            violation = "".join(format_exception(error, limit=-3))
         world.end()
         return Batch(
             seed, world.counts + Counter({f"decided by {rule}": n for rule, n in world.rules.items()}), violation

@@ -323,8 +323,9 @@ class World:
             self._staging = self._store = None
 
     def open(self) -> None:
-        """As a process begins."""
-        if self._connection is None:
+        """As a process begins; one whose beginning failed begins again."""
+        if self._store is None:
+            self.close()
             self._connection = duckdb.connect(str(self._path), config={**CONFIG, "threads": 1})
             self._connection.execute("pragma disable_optimizer")  # for a handful of rows it takes longer than it saves
             bound = self.bounds[self.direction]

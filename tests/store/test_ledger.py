@@ -1,11 +1,9 @@
 """What the ledger holds is what was spent: whatever became of a change, and wherever a run ended."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import polars as pl
 import pytest
 
@@ -15,6 +13,7 @@ from d365_campaign.errors import ConfigurationError, RetriableError
 from d365_campaign.store.staging import Staging, open_staging
 from d365_campaign.store.table_store import TableStore
 from tests.builders import CHANGES, answer, bound, contact, filled, in_step, open_changes, page
+from tests.dying import Crash, DiesAfter
 
 TODAY = datetime.now(UTC).date()
 
@@ -293,30 +292,6 @@ def test_ledger_grows_with_days_tables_and_fields_and_not_with_settlements(file:
 
 
 # --- crashes --------------------------------------------------------------------------------------------------------
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class DiesAfter:
-    """A connection on which only so many statements are done. `end` does what the end of its process would."""
-
-    def __init__(self, connection: object, statements: int) -> None:
-        self._connection, self._left = connection, statements
-
-    def execute(self, query: str, parameters: object = None) -> object:
-        if self._left == 0 and query != "rollback":
-            raise Crash
-        self._left -= 1
-        return self._connection.execute(query, parameters)  # type: ignore[attr-defined]
-
-    def end(self) -> None:
-        with suppress(duckdb.TransactionException):  # there was none under way
-            self._connection.execute("rollback")  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._connection, name)
 
 
 @pytest.mark.parametrize("step", ["settle", "unsettled"])

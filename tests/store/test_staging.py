@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from d365_campaign.errors import ConfigurationError, RetriableError
-from d365_campaign.store.staging import Staging, open_staging
+from d365_campaign.store.staging import CONFIG, Staging, open_staging
 from tests.builders import bound, contact, in_step
+from tests.dying import Crash, DiesAfter
 
 
 def test_file_and_what_lies_beside_it_are_readable_by_their_owner_only(file: Path) -> None:
@@ -43,6 +46,18 @@ except RetriableError as error:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert said.startswith(f"staging file {file} is in use by another process. One run at a time works on it: wait ")
+
+
+def test_file_whose_first_opening_ended_between_any_two_statements_is_opened_by_the_next_run(tmp_path: Path) -> None:
+    for statements in count():
+        path = tmp_path / f"{statements}.duckdb"
+        with closing(duckdb.connect(str(path), config=CONFIG)) as connection, suppress(Crash):
+            Staging(DiesAfter(connection, statements))  # type: ignore[arg-type]
+            break
+        with open_staging(path) as staging:
+            in_step(staging.table(bound()), contact("c1"))
+            assert staging.tables == ["contact"]
+    assert statements > 10
 
 
 def test_path_below_a_file_is_refused_with_the_setting_to_change(tmp_path: Path) -> None:
