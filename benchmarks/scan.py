@@ -10,7 +10,7 @@ import orjson
 from benchmarks.report import Figure, Target, in_turn, peak_mb, seconds, spread
 from benchmarks.systems import CONTACT_TO_PROFILE, Systems, profiles, running
 from d365_campaign.binding import BoundMapping
-from d365_campaign.clients.campaign import KEYS_PER_PAGE
+from d365_campaign.clients.campaign import RECORDS_PER_PAGE
 from d365_campaign.store.staging import open_staging
 
 PROFILES = 50_000
@@ -68,14 +68,14 @@ def _scan(systems: Systems, bound: BoundMapping, staging: Path, records: int) ->
         with open_staging(staging) as file:
             pages = target.records([f.target.name for f in bound.fields])
             found, calls = file.table(bound).note_existing(pages)
-        assert (found, calls) == (records, -(-records // KEYS_PER_PAGE)), (found, calls)
+        assert (found, calls) == (records, -(-records // RECORDS_PER_PAGE)), (found, calls)
     finally:
         campaign.close()
 
 
 def _seconds_of_parsing(systems: Systems, bound: BoundMapping) -> float:
     """The very pages that a scan reads, one at a time so that they don't weigh on the peak memory."""
-    query = urlencode({"_lineCount": KEYS_PER_PAGE, "_forcePagination": "true"})
+    query = urlencode({"_lineCount": RECORDS_PER_PAGE, "_forcePagination": "true"})
     link = f"{systems.endpoints['campaign']}/{bound.target.endpoint}/{bound.target.name}?{query}"
     headers = {"Authorization": f"Bearer {systems.campaign_tokens().current()}", "X-Api-Key": systems.campaign_api_key}
     took = 0.0

@@ -8,7 +8,7 @@ from types import UnionType
 
 from d365_campaign.errors import ConfigurationError
 from d365_campaign.field_types import CONVERSIONS, HELD, REFUSED, CampaignType, Conversion, SourceType
-from d365_campaign.mapping import CONTACT, PROFILE, FieldMapping, TableMapping
+from d365_campaign.mapping import CONTACT, PROFILE, UNITS, FieldMapping, TableMapping
 from d365_campaign.opt_out import ATTRIBUTES, PROFILE_CHANGED, OptOutDirection, OptOutPair, OptOuts
 from d365_campaign.record_filter import condition_faults
 from d365_campaign.schemas import ResourceField, SourceColumn, SourceTable, TargetResource
@@ -331,10 +331,19 @@ def _field_faults(pair: FieldMapping, source: SourceTable, target: TargetResourc
 
 
 def _constant_faults(name: str, value: str | int | float | bool, target: TargetResource) -> Iterator[str]:
-    attribute = target.fields.get(name)
-    if attribute is None:
-        if name not in {link.name for link in target.links}:
-            yield _no_field(target, name)
+    attribute, is_link = target.fields.get(name), name in {link.name for link in target.links}
+    if name in UNITS:
+        if not is_link:
+            yield (
+                f"Campaign resource '{target.name}' has no link '{name}'. It comes with the extended profile: publish "
+                "the Profiles & Services Ext API, or remove the line."
+            )
+        if not isinstance(value, str):
+            yield f"'{value}' is no name of a unit. Give its ID as Campaign shows it."
+    elif is_link:
+        yield f"'{name}' is a link, which can't be set here. Map the column that holds its key, or remove the line."
+    elif attribute is None:
+        yield _no_field(target, name)
     elif attribute.read_only:
         yield f"Campaign field '{name}' is read-only. Remove the line."
     elif not isinstance(value, wanted := CONSTANTS.get(attribute.type, object)) or (

@@ -31,6 +31,9 @@ Text = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int
 Cardinality = Annotated[Literal["0..1", "1"], BeforeValidator(_as_text, json_schema_input_type=Literal["0..1", "1", 1])]
 Constant = Annotated[str | int | float | bool, BeforeValidator(scalar)]
 CONTACT, PROFILE = "contact", "profile"
+# Links of a profile that only its PKey can set, and the resource that has their records ("Updating a profile's
+# Organizational unit", "Updating a profile's Geographical unit").
+UNITS: Mapping[str, str] = {"orgUnit": "orgUnitBase", "geoUnit": "geoUnitBase"}
 
 
 class KeyMapping(BaseModel):
@@ -132,7 +135,8 @@ class TableMapping(BaseModel):
         "step (by_key) or left alone (never).",
     )
     on_create: Mapping[CampaignField, Constant] = Field(
-        default={}, description="Constant values sent once, with the insert, e.g. an organizational unit."
+        default={},
+        description="Constant values sent once, with the insert; of orgUnit and geoUnit the name (ID) of the unit.",
     )
     contains_personal_data: bool = Field(default=False, description="Whether any of its fields holds personal data.")
     accept_unlinked_personal_data: bool = Field(
@@ -167,6 +171,16 @@ class TableMapping(BaseModel):
     def opt_outs(self) -> Sequence[FieldMapping]:
         """The fields that are opt-outs of a profile."""
         return [f for f in self.fields if self.target == PROFILE and f.target in ATTRIBUTES]
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """The units that new records belong to: link to the unit's name."""
+        return {link: str(name) for link, name in self.on_create.items() if link in UNITS}
+
+    @property
+    def constants(self) -> Mapping[str, Constant]:
+        """What new records are sent with just as it stands here."""
+        return {name: value for name, value in self.on_create.items() if name not in UNITS}
 
     def identity(self) -> dict[str, str]:
         """What can't change once records were written: both tables and both key columns."""

@@ -31,6 +31,7 @@ class Campaign:
     held: dict[str, dict[str, object]] = field(default_factory=dict)
     faults: dict[tuple[str, str], Sequence[Fault]] = field(default_factory=dict)
     watch: Callable[[str, str], object] = lambda operation, key: None
+    units: Mapping[tuple[str, str], object] = field(default_factory=dict)
     data_policy: Callable[[object], object] = lambda value: value
 
     def __post_init__(self) -> None:
@@ -58,6 +59,10 @@ class Campaign:
         was_there = key in self.held
         self._call("delete", key, lambda: self.held.pop(key, None))
         return was_there
+
+    def unit(self, link: str, name: str) -> object:
+        self._call("unit", name, lambda: None)
+        return self.units[link, name]
 
     def records(self, fields: Sequence[str]) -> Iterator[pl.DataFrame]:
         rows = [

@@ -321,7 +321,32 @@ def test_constant_that_does_not_fit_is_refused(name: str, value: Any, fault: str
     assert told.startswith(f"on_create.{name}: {fault}")
 
 
-def test_constant_may_be_a_value_of_its_field_or_a_link() -> None:
+@pytest.mark.parametrize(
+    ("constant", "fault"),
+    [
+        ({"orgUnit": 7}, "on_create.orgUnit: '7' is no name of a unit. Give its ID as Campaign shows it."),
+        (
+            {"geoUnit": "eu"},
+            "on_create.geoUnit: Campaign resource 'profile' has no link 'geoUnit'. It comes with the extended profile: "
+            "publish the Profiles & Services Ext API, or remove the line.",
+        ),
+        (
+            {"country": "fr"},
+            "on_create.country: 'country' is a link, which can't be set here. Map the column that holds its key, or "
+            "remove the line.",
+        ),
+    ],
+)
+def test_link_that_can_not_be_set_with_the_insert_is_refused(constant: Mapping[str, object], fault: str) -> None:
+    """R120."""
+    target = replace(
+        resource_with(b="string"), links=[ResourceLink("orgUnit", "orgUnitBase"), ResourceLink("country", "")]
+    )
+
+    assert refusal(configured(on_create=constant), table_with(a="text"), target) == [fault]
+
+
+def test_constant_may_be_a_value_of_its_field_or_a_unit() -> None:
     """R120."""
     constants = {
         "orgUnit": "emea",

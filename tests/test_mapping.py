@@ -121,6 +121,14 @@ def test_constants_keep_their_types() -> None:
     assert [type(value) for value in held.values()] == [str, int, float, bool, str]
 
 
+def test_units_are_told_from_constants() -> None:
+    """R120: Campaign takes the link to a unit by its PKey alone, so its name is looked up first."""
+    mapping = purchase(on_create={"orgUnit": "emea", "geoUnit": "eu", "cusScore": 1})
+
+    assert mapping.units == {"orgUnit": "emea", "geoUnit": "eu"}
+    assert mapping.constants == {"cusScore": 1}
+
+
 # --- replacements -----------------------------------------------------------------------------------------------------
 
 

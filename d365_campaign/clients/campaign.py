@@ -1,12 +1,12 @@
 """Adobe Campaign Standard through its REST API: resources, and records read and written by our own key.
 
-No PKey and no link that holds one leaves this module, except as the handle of a `FoundRecord` ("Data model best
-practices": a PKey must not be stored outside Campaign).
+No PKey and no link that holds one leaves this module, except as the handle of a `FoundRecord` or of a unit ("Data model
+best practices": a PKey must not be stored outside Campaign).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import polars as pl
@@ -27,10 +27,13 @@ from d365_campaign.clients.json_columns import items, read_object
 from d365_campaign.clients.throttle import RetryPolicy, ThrottleGate
 from d365_campaign.clients.wire import WireSettings
 from d365_campaign.errors import ConfigurationError, RecordRejected, RetriableError, SyncError
+from d365_campaign.mapping import UNITS
 from d365_campaign.schemas import TargetResource
 
 EXTENDED, CUSTOM, BUILT_IN = "profileAndServicesExt", "customResources", "profileAndServices"
-KEYS_PER_PAGE = 1000
+RECORDS_PER_PAGE = 1000
+SHOWN_UNITS = 10
+Page = TypeVar("Page")
 
 
 class CampaignClient:
@@ -166,18 +169,40 @@ class CampaignTarget:
         """Every record that has a key, page by page: the column `_key`, and one for each of the (dotted) *fields*.
 
         All are the text of a JSON value: `true`, `12.5`, `2026-05-01 08:00:00.000Z`; what is empty is null. Each page
-        is one call, and without *fields* keys alone travel. Paging is forced: above XtkBigTableThreshold Campaign
-        would otherwise end after the first page ("Pagination").
+        is one call, and without *fields* keys alone travel.
         """
         subject = f"records of {self._resource.name}"
         path = self._collection if fields else f"{self._collection}/{self._key_field}"
-        where = f"{path}?_lineCount={KEYS_PER_PAGE}&_forcePagination=true"
-        seen: set[str] = set()
+        yield from self._pages(path, subject, lambda answer: self._page(answer, fields))
+
+    def unit(self, link: str, name: str) -> Mapping[str, str]:
+        """The value of a link (`orgUnit`, `geoUnit`) that leads to the unit of this *name*, for `create`.
+
+        Campaign takes such a link by PKey alone, and ignores one by name ("Updating a profile's Organizational unit").
+        A call for each thousand units. Raises ConfigurationError when none has this name.
+        """
+        subject, names = f"{link} '{name}'", list[str]()
+        for units in self._pages(f"{EXTENDED}/{UNITS[link]}", subject, lambda answer: _listed(answer, subject)):
+            for unit in units:
+                if unit.get("name") == name:
+                    return {"PKey": str(unit["PKey"])}
+                names.append(str(unit.get("name")))
+        raise ConfigurationError(
+            f"Campaign shows no {subject}; there are: {', '.join(sorted(names)[:SHOWN_UNITS])}. Correct on_create, or "
+            "let the credential's product profile see that unit."
+        )
+
+    def _pages(self, path: str, subject: str, read: Callable[[Answer], tuple[Page, str]]) -> Iterator[Page]:
+        """What *read* makes of each page of a list; it tells the link to the next one too, empty on the last.
+
+        Paging is forced: above XtkBigTableThreshold Campaign would otherwise end after the first page ("Pagination").
+        """
+        where, seen = f"{path}?_lineCount={RECORDS_PER_PAGE}&_forcePagination=true", set[str]()
         while where:
             if where in seen:
                 raise RetriableError(f"{subject}: Campaign sent a next link a second time; its pages don't end.")
             seen.add(where)
-            page, where = self._session.get(where, subject, lambda answer: self._page(answer, fields))
+            page, where = self._session.get(where, subject, read)
             yield page
 
     def _subject(self, key: str) -> str:
@@ -223,6 +248,17 @@ def _json_object(answer: Answer) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise RetriableError("Campaign sent something else than a record")
     return body
+
+
+def _listed(answer: Answer, subject: str) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """The records of a list, and the link to the next page; empty on the last one."""
+    if answer.status >= 300:
+        raise unreadable(answer, subject)
+    page = _json_object(answer)
+    content = page.get("content")
+    if not isinstance(content, list) or not all(isinstance(item, dict) and item.get("PKey") for item in content):
+        raise RetriableError(f"{subject}: an answer without a list.")
+    return content, (page.get("next") or {}).get("href") or ""
 
 
 def _metadata(endpoint: str, resource: str) -> str:

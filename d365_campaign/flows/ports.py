@@ -54,6 +54,13 @@ class RecordTarget(Protocol):
         """Delete. False when there was no such record: it is deleted already, or hidden. Raises UnknownOutcome."""
         ...
 
+    def unit(self, link: str, name: str) -> object:
+        """What leads to the unit of this name where a new record is given it (`orgUnit`, `geoUnit`).
+
+        It holds Campaign's PKey, so it lives as long as a run. Raises ConfigurationError when there is no such unit.
+        """
+        ...
+
     def records(self, fields: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Every record that has a key, in pages of one call each; nothing is changed.
 

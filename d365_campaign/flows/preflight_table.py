@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import polars as pl
@@ -127,9 +128,10 @@ def _in_campaign(
     target = tried(lambda: campaign.describe(mapping.target), mapping.name, subject, fix)
     if isinstance(target, Finding):
         return None, [target]
-    findings = [_endpoint(mapping, target), _key(mapping, target, records)]
+    held = campaign.target(target, mapping.key.target)
+    findings = [_endpoint(mapping, target), _key(mapping, target, records), *_units(mapping, target, held)]
     if systems.scan_keys:
-        findings.append(_keys_in_campaign(mapping, campaign.target(target, mapping.key.target)))
+        findings.append(_keys_in_campaign(mapping, held))
     return target, findings
 
 
@@ -170,6 +172,15 @@ def _key(mapping: TableMapping, target: TargetResource, records: int | None) -> 
             f"Look at the identification keys of '{target.name}' in Campaign.",
         )
     return fine(mapping.name, "key", f"'{key}' is declared as a unique key: an insert is 1 engine call.")
+
+
+def _units(mapping: TableMapping, target: TargetResource, records: RecordTarget) -> Iterator[Finding]:
+    """The units that new records belong to; a link that isn't there is told with the other fields."""
+    for link, name in mapping.units.items():
+        if link in {told.name for told in target.links}:
+            found = tried(partial(records.unit, link, name), mapping.name, link, "Check on_create.")
+            there = fine(mapping.name, link, f"new records belong to '{name}' (engine calls: 1).")
+            yield found if isinstance(found, Finding) else there
 
 
 def _keys_in_campaign(mapping: TableMapping, target: RecordTarget) -> Finding:

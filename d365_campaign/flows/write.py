@@ -3,8 +3,9 @@
 What the outcome of a write is that got no answer is settled by reading the record back, never by inserting again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from threading import Lock
 
 from d365_campaign.binding import BoundMapping
 from d365_campaign.changes import Change, FoundRecord, Kind, Outcome, Result
@@ -20,8 +21,26 @@ class AllowanceSpent(SyncError):
     """The next engine call would go over the budget, so it is not made."""
 
 
+class _Units:
+    """The units that new records of a table belong to. The first insert of all looks them up, at a call each."""
+
+    def __init__(self, target: RecordTarget, names: Mapping[str, str]) -> None:
+        self._target, self._names = target, names
+        self._found: dict[str, object] = {}
+        self._lock = Lock()
+
+    def values(self, count_call: Callable[[], None]) -> Mapping[str, object]:
+        """By link, what a new record is sent with."""
+        with self._lock:
+            for link, name in self._names.items():
+                if link not in self._found:
+                    count_call()
+                    self._found[link] = self._target.unit(link, name)
+            return self._found
+
+
 class Writer:
-    """Writes changes of one table. It keeps nothing between two changes, so workers share it.
+    """Writes changes of one table. Of a change it keeps nothing, so workers share it.
 
     What a change costs by the formula was taken from the *allowance* by who sends it; every call beyond that is taken
     here.
@@ -31,10 +50,11 @@ class Writer:
         self._target = target
         self._table = table
         self._allowance = allowance or Allowance()
+        self._units = _Units(target, table.mapping.units)
 
     def write(self, change: Change) -> tuple[Outcome, SyncError | None]:
         """The outcome, and the error that should stop the whole run, if there was one."""
-        attempt = _Attempt(self._target, self._table, change, self._allowance)
+        attempt = _Attempt(self._target, self._table, self._units, change, self._allowance)
         try:
             return self._outcome(change, attempt)
         finally:
@@ -61,9 +81,12 @@ class Writer:
 class _Attempt:
     """One change on its way, and the engine calls it has taken so far."""
 
-    def __init__(self, target: RecordTarget, table: BoundMapping, change: Change, allowance: Allowance) -> None:
+    def __init__(
+        self, target: RecordTarget, table: BoundMapping, units: _Units, change: Change, allowance: Allowance
+    ) -> None:
         self._target = target
         self._table = table
+        self._units = units
         self._change = change
         self._allowance = allowance
         self.calls = 0
@@ -138,9 +161,10 @@ class _Attempt:
         }
         decided = self._decided(CampaignWord({}))
         opt_outs = _written(decided)
+        fixed = {**self._table.mapping.constants, **self._units.values(self._count_call)}
         try:
             self._count_call()
-            made = self._target.create(self._change.key, {**self._table.mapping.on_create, **values, **opt_outs})
+            made = self._target.create(self._change.key, {**fixed, **values, **opt_outs})
         except UnknownOutcome:
             found = self._read_back()
             if found is None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from .campaign_resource import Resource
 from .campaign_schema import Attribute, LinkDefinition, ResourceDefinition
-from .campaign_state import CampaignState
+from .campaign_state import HELD_LINKS, CampaignState
 
 _RES_TYPE = {"number": "double", "enumeration": "byte"}
 
@@ -81,6 +81,8 @@ def content(state: CampaignState, resource: Resource, custom: bool) -> dict[str,
     result |= {name: _link(name, "collection", name) for name in resource.definition.collections}
     if custom:
         result |= {link.name: _join(link) for link in resource.definition.links}
+        if resource.definition.name == "profile":
+            result |= {name: _link(name, "link", target) for name, target in HELD_LINKS.items()}
         for child, link in state.reverse_links(resource):
             result[link.reverse] = _link(link.reverse, "collection", child.definition.name)
     return result

@@ -174,6 +174,15 @@ ORG_UNIT = ResourceDefinition(
     attributes=(Attribute("name", length=64), Attribute("label", length=128)),
 )
 
+GEO_UNIT = ResourceDefinition(
+    name="geoUnitBase",
+    label="Geographical units",
+    schema="nms:geoUnit",
+    built_in=True,
+    key="name",
+    attributes=(Attribute("name", length=64), Attribute("label", length=128)),
+)
+
 ACCOUNT = ResourceDefinition(
     name="cusAccount",
     label="Account",
@@ -235,7 +244,7 @@ STORE = ResourceDefinition(
     ),
 )
 
-DEFAULT_RESOURCES = (PROFILE, SERVICE, ORG_UNIT, ACCOUNT, PURCHASE, STORE)
+DEFAULT_RESOURCES = (PROFILE, SERVICE, ORG_UNIT, GEO_UNIT, ACCOUNT, PURCHASE, STORE)
 OPT_OUT_EXPORT = "d365OptOutExport"
 DEFAULT_WORKFLOWS = (OPT_OUT_EXPORT,)
 SIGNALS: dict[str, dict[str, dict[str, str]]] = {OPT_OUT_EXPORT: {"signal": {"day": "string", "limit": "number"}}}

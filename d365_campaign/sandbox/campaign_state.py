@@ -29,8 +29,9 @@ from .opt_out_export import OptOutExport
 from .settings import Settings
 
 PKEY_BYTES = 68
-HELD_LINKS = {"orgUnit": "orgUnitBase"}
-"""Links of profiles written by PKey rather than joined on columns ("Updating a profile's Organizational unit")."""
+HELD_LINKS = {"orgUnit": "orgUnitBase", "geoUnit": "geoUnitBase"}
+"""Links of profiles written by PKey rather than joined on columns ("Updating a profile's Organizational unit", and the
+same of its Geographical unit)."""
 _RECORD_MEMBERS = frozenset({"PKey", "href"})
 
 
@@ -59,8 +60,9 @@ class CampaignState:
     def reset(self) -> None:
         with self.lock:
             self.resources = {definition.name: Resource(definition) for definition in self._initial}
-            if "orgUnitBase" in self.resources:
-                self.insert(self.resources["orgUnitBase"], {"name": "all", "label": "All"})
+            for units in HELD_LINKS.values():
+                if units in self.resources:
+                    self.insert(self.resources[units], {"name": "all", "label": "All"})
             self.workflow_runs.reset()
             self.privacy_requests.clear()
             self.messages.clear()
@@ -318,7 +320,7 @@ class CampaignState:
             raise read_only(name, resource.definition.name)
         if attribute is not None:
             return attribute
-        links = {link.name for link in resource.definition.links} | {"orgUnit", "geoUnit", "country", "stateLink"}
+        links = {link.name for link in resource.definition.links} | {*HELD_LINKS, "country", "stateLink"}
         if name in _RECORD_MEMBERS or name in links:
             return None
         raise unknown_attribute(name, resource.definition.name)

@@ -361,6 +361,44 @@ def test_a_list_in_another_shape_is_not_taken_for_an_empty_one(
     assert "secret" not in str(caught.value)
 
 
+# --- units
+
+
+def test_a_new_profile_belongs_to_the_unit_that_its_name_leads_to(sandbox: Sandbox, connect: Any) -> None:
+    for number in range(1100):
+        sandbox.campaign.create("orgUnitBase", {"name": f"unit{number}", "label": f"Unit {number}"})
+    target = profiles(connect)
+    sandbox.clear_calls()
+
+    unit = target.unit("orgUnit", "unit1099")
+    target.create("c1", {"lastName": "Lovelace", "orgUnit": unit})
+
+    assert [call.method for call in sandbox.calls("campaign")] == ["GET", "GET", "POST"]
+    state = sandbox.campaign
+    record = state.by_key(state.resource("profile"), "c1")
+    assert record is not None
+    held = state.held("orgUnit", record)
+    assert held is not None
+    assert held.values["name"] == "unit1099"
+
+
+@pytest.mark.parametrize("link", ["orgUnit", "geoUnit"])
+def test_a_unit_that_campaign_does_not_show_is_named_with_those_that_it_does(connect: Any, link: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        profiles(connect).unit(link, "emea")
+
+    assert str(caught.value).startswith(f"Campaign shows no {link} 'emea'; there are: all. Correct on_create, or let ")
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", '{"content": [{"name": "emea"}]}'])
+def test_a_list_of_units_in_another_shape_is_no_missing_unit(sandbox: Sandbox, connect: Any, body: str) -> None:
+    target = profiles(connect)
+    sandbox.add_fault(system="campaign", path="orgUnitBase", times=9, status=200, body=body)
+
+    with pytest.raises(RetriableError):
+        target.unit("orgUnit", "emea")
+
+
 # --- foreign links
 
 

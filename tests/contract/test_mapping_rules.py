@@ -7,7 +7,7 @@ import pytest
 
 from d365_campaign.mapping import TableMapping
 from d365_campaign.sandbox import Sandbox
-from tests.integration import Integration
+from tests.integration import SYNC, Integration
 from tests.mappings import contact_mapping
 
 NAME = {"source": "lastname", "target": "lastName"}
@@ -181,7 +181,7 @@ def test_cleared_field_is_sent_as_empty(sandbox: Sandbox, integration: Integrati
 
 
 def test_constant_is_sent_with_the_insert_and_never_again(sandbox: Sandbox, integration: Integration) -> None:
-    """R120: for instance an organizational unit, without which a profile could be invisible."""
+    """R120."""
     integration.tables = mapped(on_create={"timeZone": "Europe_London"})
     key = new_contact(sandbox)
     integration.sync()
@@ -189,6 +189,37 @@ def test_constant_is_sent_with_the_insert_and_never_again(sandbox: Sandbox, inte
     sandbox.dataverse.update("contact", key, {"lastname": "King"})
     integration.sync()
     assert sent(sandbox, "PATCH") == [["lastName"]]
+
+
+def test_new_profiles_belong_to_the_unit_that_the_mapping_names(sandbox: Sandbox, integration: Integration) -> None:
+    """R120: without one, a profile may be invisible. It is looked up once in a run, and never for an update."""
+    state = sandbox.campaign
+    state.create("orgUnitBase", {"name": "emea", "label": "EMEA"})
+    integration.tables = mapped(on_create={"orgUnit": "emea"})
+    keys = [new_contact(sandbox, firstname=name) for name in ("Ada", "Grace")]
+    assert integration.sync()["engine_calls"] == 3
+    for key in keys:
+        record = state.by_key(state.resource("profile"), key)
+        unit = record and state.held("orgUnit", record)
+        assert unit
+        assert unit.values["label"] == "EMEA"
+    sandbox.clear_calls()
+    sandbox.dataverse.update("contact", keys[0], {"lastname": "King"})
+    integration.sync()
+    assert sent(sandbox, "PATCH") == [["lastName"]]
+    assert not [call for call in sandbox.calls("campaign") if "orgUnitBase" in call.path]
+
+
+def test_a_unit_that_is_not_there_stops_the_table_before_its_first_insert(
+    sandbox: Sandbox, integration: Integration
+) -> None:
+    """R120."""
+    integration.tables = mapped(on_create={"orgUnit": "emea"})
+    key = new_contact(sandbox)
+    report = integration.run(SYNC)
+    assert not report.success
+    assert "Campaign shows no orgUnit 'emea'; there are: all. Correct on_create" in str(report.errors)
+    assert sandbox.campaign.find("profile", "externalId", key) is None
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------

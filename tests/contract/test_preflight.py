@@ -276,6 +276,17 @@ def test_a_key_that_stands_twice_is_found_on_request(sandbox: Sandbox, integrati
     assert found.fix == "Merge these records, or map another identification key."
 
 
+def test_the_unit_of_new_profiles_is_looked_up(sandbox: Sandbox, integration: Integration) -> None:
+    """R120."""
+    integration.tables = [contact_mapping(on_create={"orgUnit": "emea"})]
+    missing = check(integration).of("contact")["orgUnit"]
+    assert (missing.verdict, missing.words) == ("wrong", "Campaign shows no orgUnit 'emea'; there are: all.")
+    assert missing.fix == "Correct on_create, or let the credential's product profile see that unit."
+    sandbox.campaign.create("orgUnitBase", {"name": "emea"})
+    found = check(integration).of("contact")["orgUnit"]
+    assert (found.verdict, found.words) == ("fine", "new records belong to 'emea' (engine calls: 1).")
+
+
 def test_a_key_that_is_not_said_to_be_unique_costs_a_look_up_for_each_insert(
     sandbox: Sandbox, integration: Integration
 ) -> None:

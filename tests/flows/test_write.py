@@ -1,14 +1,17 @@
 """One change meets Campaign: what becomes of it, and what it costs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import pytest
 
+from d365_campaign.binding import bind
 from d365_campaign.changes import Change, Kind, Outcome, Result
 from d365_campaign.errors import ConfigurationError, RecordRejected, RetriableError, SyncError, UnknownOutcome
 from d365_campaign.flows.write import Writer
-from tests.builders import bound
+from d365_campaign.schemas import ResourceField, ResourceLink
+from tests.builders import bound, mapping, source_table, target_resource
 from tests.stand_ins import Campaign, Fault
 
 ADA: dict[str, object] = {"firstName": "Ada", "email": "ada@x.org"}
@@ -155,6 +158,46 @@ def test_create_leaves_out_what_is_empty_and_patch_clears_it() -> None:
     writer.write(Change("old", Kind.UPDATE, empty))
 
     assert campaign.sent == [("create", "new", {"firstName": "Ada"}), ("update", "old", {"birthDate": ""})]
+
+
+IN_UNIT = bind(
+    mapping(on_create={"orgUnit": "emea", "cusScore": 1}),
+    source_table(),
+    replace(
+        target_resource(),
+        fields={**target_resource().fields, "cusScore": ResourceField("cusScore", "integer")},
+        links=[ResourceLink("orgUnit", "orgUnitBase")],
+    ),
+)
+
+
+def test_unit_of_new_records_is_looked_up_by_the_first_insert_alone_and_counted() -> None:
+    campaign = Campaign({"there": dict(BOB)}, units={("orgUnit", "emea"): {"PKey": "@unit"}})
+    writer = Writer(campaign, IN_UNIT)
+
+    outcomes = [
+        writer.write(Change(key, kind, ADA))[0]
+        for key, kind in (("there", Kind.UPDATE), ("c1", Kind.INSERT), ("c2", Kind.INSERT))
+    ]
+
+    assert [outcome.engine_calls for outcome in outcomes] == [2, 2, 1]
+    assert [operation for operation, _ in campaign.calls] == ["read", "update", "unit", "create", "create"]
+    created = {"orgUnit": {"PKey": "@unit"}, "cusScore": 1, **ADA}
+    assert [values for operation, _, values in campaign.sent if operation == "create"] == [created, created]
+
+
+@pytest.mark.parametrize(
+    ("fault", "calls"),
+    [(ConfigurationError("Campaign shows no such unit."), 1), (RetriableError("Campaign is busy"), 1)],
+    ids=["no such unit", "no answer"],
+)
+def test_nothing_is_inserted_without_its_unit(fault: SyncError, calls: int) -> None:
+    campaign = Campaign(faults={("unit", "emea"): [Fault(fault)]})
+
+    outcome, error = Writer(campaign, IN_UNIT).write(Change("c1", Kind.INSERT, ADA))
+
+    assert (outcome.result, outcome.engine_calls, repr(error)) == (Result.UNSENT, calls, repr(fault))
+    assert campaign.held == {}
 
 
 def test_values_are_sent_in_campaigns_own_form() -> None:

@@ -179,6 +179,9 @@ class WatchedTarget:
     def delete(self, key: str) -> bool:
         return bool(self._around(key, lambda: self.target.delete(key)))
 
+    def unit(self, link: str, name: str) -> object:
+        return self.target.unit(link, name)
+
     def records(self, fields: Sequence[str]) -> Iterator[Any]:
         for page in self.target.records(fields):
             self.course.point()

@@ -124,13 +124,17 @@ def test_a_signal_needs_a_running_workflow(campaign: Caller) -> None:
     assert "is not running" in campaign("POST", href, json={"source": "API"}).text
 
 
-def test_an_organizational_unit_is_a_link_of_the_ext_endpoint(campaign: Caller) -> None:
-    """ "Updating a profile's Organizational unit"; an object without a PKey is ignored, null clears."""
-    unit = campaign.json("/profileAndServicesExt/orgUnitBase")["content"][0]
+@pytest.mark.parametrize("link", ["orgUnit", "geoUnit"])
+def test_a_unit_is_a_link_of_the_ext_endpoint(campaign: Caller, link: str) -> None:
+    """ "Updating a profile's Organizational unit", and the same of its Geographical unit; an object without a PKey is
+    ignored, null clears."""
+    unit = campaign.json(f"/profileAndServicesExt/{link}Base")["content"][0]
+    told = campaign.json("/profileAndServicesExt/resourceType/profile")["content"][link]
+    assert (told["type"], told["resTarget"]) == ("link", f"{link}Base")
     pkey = campaign("POST", EXT, json={"lastName": "x"}).json()["PKey"]
-    refused = campaign("PATCH", f"/profileAndServices/profile/{pkey}", json={"orgUnit": {"PKey": unit["PKey"]}})
+    refused = campaign("PATCH", f"/profileAndServices/profile/{pkey}", json={link: {"PKey": unit["PKey"]}})
     assert refused.status_code == 500
     for value, title in (({"PKey": unit["PKey"]}, "All"), ({"name": "other"}, "All"), (None, None)):
-        assert campaign("PATCH", f"{EXT}/{pkey}", json={"orgUnit": value}).status_code == 200
-        link = campaign.json(f"{EXT}/{pkey}")["orgUnit"]
-        assert (link and link["title"]) == title
+        assert campaign("PATCH", f"{EXT}/{pkey}", json={link: value}).status_code == 200
+        shown = campaign.json(f"{EXT}/{pkey}")[link]
+        assert (shown and shown["title"]) == title
