@@ -16,6 +16,7 @@ from d365_campaign.clients.dataverse import DataverseClient
 from d365_campaign.commands import systems
 from d365_campaign.commands.common import staging
 from d365_campaign.commands.output import json_option, print_json, say
+from d365_campaign.commands.progress import shown_progress
 from d365_campaign.config import Configuration
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.apply import EngineCallBudget
@@ -52,6 +53,7 @@ def verify(table: str | None, sample: int | None, repair: bool, as_json: bool) -
     configured = definitions.edited_configuration()
     tables = configured.tables if table is None else [configured.table(table)]
     with ExitStack() as stack:
+        stack.enter_context(shown_progress(quiet=as_json))
         dynamics, campaign = systems.dynamics(configured.settings), systems.campaign(configured.settings)
         stack.callback(dynamics.close)
         stack.callback(campaign.close)

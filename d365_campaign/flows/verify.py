@@ -5,6 +5,7 @@ taken back behind their back (that goes by a setting): the mirror learns of it, 
 change, or with a replay.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from d365_campaign.field_types import same_in_campaign
 from d365_campaign.flows.allowance import Allowance
 from d365_campaign.flows.ports import RecordTarget
 from d365_campaign.opt_out import read_campaign
+from d365_campaign.progress import Progress
 from d365_campaign.quality import CheckSettings, Drifted, DriftLook
 from d365_campaign.store.table_store import TableStore
+
+log = logging.getLogger(__name__)
 
 # Records whose calls are booked at once: what a killed look leaves unbooked.
 BATCH = 50
@@ -61,6 +65,7 @@ def verify(
         calls = sum(each.asked for each in seen)
         store.quality.note_drift(apart, values, calls, repair=repair)
         _note_opt_outs(store, values)
+        log.info(Progress(store.name, "looked at", len(read)))
         looked_at, drifted = looked_at + len(read), drifted + apart
         short = short or any(not each.asked for each in seen)
         if error := next((each.error for each in seen if each.error), None):

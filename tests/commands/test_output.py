@@ -166,7 +166,7 @@ def test_progress_of_several_runs_adds_up() -> None:
     ]
 
 
-def test_a_sync_and_an_audit_tell_how_far_they_are(
+def test_a_sync_an_audit_and_a_verify_tell_how_far_they_are(
     sandbox: Sandbox, integration: Integration, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the bars are drawn from: each record that is read, planned, written or looked at."""
@@ -174,11 +174,12 @@ def test_a_sync_and_an_audit_tell_how_far_they_are(
     integration.keep_opt_outs("bidirectional", EMAIL_AND_PHONE)
     sandbox.seed(contacts=3)
     integration.sync()
-    command = ["opt-out", "audit"]
-    CliRunner().invoke(main, command, env={CONFIG_VARIABLE: str(write_files(integration))}, catch_exceptions=False)
+    environment = {CONFIG_VARIABLE: str(write_files(integration))}
+    for command in (["opt-out", "audit"], ["verify"]):
+        CliRunner().invoke(main, command, env=environment, catch_exceptions=False)
     told = [record.msg for record in caplog.records if isinstance(record.msg, Progress)]
     counted = {doing: sum(each.records for each in told if each.doing == doing) for doing in get_args(Doing)}
-    assert counted == {"read": counted["read"], "planned": 3, "written": 3, "looked at": 3}
+    assert counted == {"read": counted["read"], "planned": 3, "written": 3, "looked at": 6}
     assert counted["read"] >= 3, "a full read is followed by a sweep"
 
 
