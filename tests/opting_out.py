@@ -3,14 +3,16 @@
 The sandbox's clock moves on with each edit, so that one is later than another by whole seconds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import duckdb
 import pytest
 
+from d365_campaign.mapping import TableMapping
 from d365_campaign.sandbox import Sandbox
 from tests.integration import Integration
+from tests.mappings import contact_mapping
 
 # A yes/no column of the contact for each of Campaign's opt-outs.
 PAIRS: Mapping[str, str] = {
@@ -29,6 +31,24 @@ EMAIL_AND_PHONE: Mapping[str, str] = {"donotemail": "blackListEmail", "donotphon
 WRITES = ("POST", "PATCH", "DELETE")
 # So far apart are two edits.
 SECONDS = 2
+
+
+def contacts_with(*fields: Mapping[str, Any], **rules: Any) -> Sequence[TableMapping]:
+    """Contacts with a last name, a phone and *fields*."""
+    name, phone = {"source": "lastname", "target": "lastName"}, {"source": "telephone1", "target": "phone"}
+    return [contact_mapping(fields=[name, phone, *fields], **rules)]
+
+
+def contact(sandbox: Sandbox, **values: Any) -> str:
+    """The key of a new contact."""
+    return str(sandbox.dataverse.create("contact", {"lastname": "Lovelace", **values}))
+
+
+def kept_both_ways(integration: Integration) -> Integration:
+    """The same with opt-outs by e-mail and by phone kept in step in both directions."""
+    integration.tables = contacts_with()
+    integration.keep_opt_outs("bidirectional", EMAIL_AND_PHONE)
+    return integration
 
 
 # --- edits ------------------------------------------------------------------------------------------------------------

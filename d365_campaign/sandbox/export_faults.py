@@ -30,6 +30,8 @@ class ExportFault:
 
     kind: ExportFaultKind
     times: int = 1
+    skip: int = 0
+    """How many exports pass before the first is met."""
     seconds: float = 3600.0
     """For `late` and `uploading`, on the sandbox's clock."""
 
@@ -37,31 +39,8 @@ class ExportFault:
         if self.kind not in get_args(ExportFaultKind):
             raise ValueError(f"unknown export fault {self.kind!r}")
 
+    def matches(self) -> bool:
+        return True
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class ExportFaultPlan:
-    """The faults still to happen, in the order they were added."""
-
-    def __init__(self) -> None:
-        self._faults: list[ExportFault] = []
-
-    def add(self, fault: ExportFault) -> None:
-        self._faults.append(fault)
-
-    def clear(self) -> None:
-        self._faults.clear()
-
-    def take(self) -> ExportFault | None:
-        """The fault the next export meets, used up once."""
-        if not self._faults:
-            return None
-        fault = self._faults[0]
-        fault.times -= 1
-        if fault.times <= 0:
-            self._faults.remove(fault)
-        return fault
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        return [fault.as_dict() for fault in self._faults]

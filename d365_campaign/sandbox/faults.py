@@ -44,7 +44,7 @@ class Fault:
             re.compile(pattern)
             self.replace = (pattern, text)
 
-    def matches(self, system: str, method: str, path: str, in_batch: bool) -> bool:
+    def matches(self, system: str, method: str, path: str, in_batch: bool = False) -> bool:
         return (
             self.in_batch is in_batch
             and self.system in (None, system)
@@ -58,33 +58,3 @@ class Fault:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class FaultPlan:
-    """The faults still to happen, in the order they were added."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-
-    def add(self, fault: Fault) -> None:
-        self._faults.append(fault)
-
-    def clear(self) -> None:
-        self._faults.clear()
-
-    def take(self, system: str, method: str, path: str, in_batch: bool = False) -> Fault | None:
-        """The fault this request meets, used up once; none for most requests."""
-        for fault in self._faults:
-            if not fault.matches(system, method, path, in_batch):
-                continue
-            if fault.skip > 0:
-                fault.skip -= 1
-                continue
-            fault.times -= 1
-            if fault.times <= 0:
-                self._faults.remove(fault)
-            return fault
-        return None
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        return [fault.as_dict() for fault in self._faults]

@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from .calls import CallLog
 from .clock import Clock
 from .dataverse_throttle import Throttle
-from .faults import Fault, FaultPlan
+from .fault_plan import FaultPlan
+from .faults import Fault
 from .tokens import bearer, fingerprint
 
 DRIP_PIECES = 20
@@ -57,7 +58,7 @@ class Gateway:
         system: str,
         app: ASGIApp,
         calls: CallLog,
-        faults: FaultPlan,
+        faults: FaultPlan[Fault],
         clock: Clock,
         latency_seconds: Callable[[], float] | None = None,
         throttle: Throttle | None = None,

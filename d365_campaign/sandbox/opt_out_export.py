@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from .campaign_schema import OPT_OUT_EXPORT
 from .clock import campaign_stamp
-from .export_faults import ExportFault, ExportFaultPlan
+from .export_faults import ExportFault
 from .export_file import file_bytes
 from .export_folder import ExportFolder
+from .fault_plan import FaultPlan
 
 if TYPE_CHECKING:
     from .campaign_state import CampaignState
@@ -42,7 +43,7 @@ class OptOutExport:
 
     def __init__(self, state: "CampaignState") -> None:
         self._state = state
-        self.faults = ExportFaultPlan()
+        self.faults = FaultPlan[ExportFault]()
         self.folder: ExportFolder | None = None
         self.reset()
 

@@ -25,7 +25,8 @@ from .dataverse_schema import DEFAULT_TABLES, TableDefinition
 from .dataverse_state import DataverseState
 from .endpoints import endpoints, write_endpoints
 from .export_faults import ExportFault
-from .faults import Fault, FaultPlan
+from .fault_plan import FaultPlan
+from .faults import Fault
 from .gateway import Gateway
 from .identity_api import EntraApi, ImsApi
 from .opt_out_export import EXPORTS_FOLDER
@@ -53,7 +54,7 @@ class Sandbox:
         self._initial_settings = replace(self.settings)
         self.clock = Clock()
         self.lock = threading.RLock()
-        self.call_log, self.faults = CallLog(), FaultPlan()
+        self.call_log, self.faults = CallLog(), FaultPlan[Fault]()
         self.dataverse = DataverseState(self.clock, self.settings, self.lock, tables)
         self.campaign = CampaignState(self.clock, self.settings, self.lock, resources)
         self.entra_tokens, self.ims_tokens = TokenIssuer(self.clock), TokenIssuer(self.clock)

@@ -53,39 +53,9 @@ class SftpFault:
         if self.operation and self.operation not in OPERATIONS:
             raise ValueError(f"unknown SFTP operation {self.operation!r}")
 
-    def matches(self, operation: str, path: str) -> bool:
+    def matches(self, operation: str, path: str = "") -> bool:
         fits = self.operation == operation if self.operation else operation not in BEFORE_FILES
         return fits and re.search(self.path, path) is not None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-class SftpFaultPlan:
-    """The faults still to happen, in the order they were added."""
-
-    def __init__(self) -> None:
-        self._faults: list[SftpFault] = []
-
-    def add(self, fault: SftpFault) -> None:
-        self._faults.append(fault)
-
-    def clear(self) -> None:
-        self._faults.clear()
-
-    def take(self, operation: str, path: str = "") -> SftpFault | None:
-        """The fault this operation meets, used up once; none for most operations."""
-        for fault in self._faults:
-            if not fault.matches(operation, path):
-                continue
-            if fault.skip > 0:
-                fault.skip -= 1
-                continue
-            fault.times -= 1
-            if fault.times <= 0:
-                self._faults.remove(fault)
-            return fault
-        return None
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        return [fault.as_dict() for fault in self._faults]

@@ -18,7 +18,8 @@ from typing import Any
 from paramiko import Transport
 
 from .clock import Clock
-from .sftp_faults import SftpFaultPlan
+from .fault_plan import FaultPlan
+from .sftp_faults import SftpFault
 from .sftp_files import Door, Subsystem
 from .sftp_jail import Jail
 from .sftp_keys import USER, SftpKeys
@@ -40,7 +41,7 @@ class SftpServer:
     def __init__(self, clock: Clock, before_look: Callable[[], None]) -> None:
         """*before_look* puts into the folder what is due by now; it is called before anything is answered."""
         self._clock, self._before_look = clock, before_look
-        self.log, self.faults = SftpLog(clock), SftpFaultPlan()
+        self.log, self.faults = SftpLog(clock), FaultPlan[SftpFault]()
         self.root = Path()
         self._keys: SftpKeys | None = None
         self._listener: _Listener | None = None

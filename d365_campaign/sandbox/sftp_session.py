@@ -11,7 +11,8 @@ from paramiko import SFTPServer, Transport
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_PERMISSION_DENIED
 
 from .clock import Clock
-from .sftp_faults import SftpFault, SftpFaultPlan
+from .fault_plan import FaultPlan
+from .sftp_faults import SftpFault
 from .sftp_jail import Jail
 from .sftp_log import SftpLog
 
@@ -26,7 +27,7 @@ class Session:
     transport: Transport
     jail: Jail
     clock: Clock
-    faults: SftpFaultPlan
+    faults: FaultPlan[SftpFault]
     log: SftpLog
     before_look: Callable[[], None]
     """Puts into the folder what is due by now."""

@@ -11,28 +11,27 @@
 An edit that comes in between is made at the moment when a request arrives.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from d365_campaign.mapping import TableMapping
 from d365_campaign.sandbox import Sandbox
 from d365_campaign.store.staging import open_staging
 from tests.integration import Integration
-from tests.mappings import contact_mapping
 from tests.opting_out import (
     EMAIL,
-    EMAIL_AND_PHONE,
     SECONDS,
     assert_settled,
     at_the_moment_of,
     both,
+    contact,
+    contacts_with,
     decisions,
     exported_and_synced,
     in_campaign,
     in_dynamics,
+    kept_both_ways,
     opt_outs_written,
     profile,
     requests_to_dynamics,
@@ -41,24 +40,12 @@ from tests.opting_out import (
 )
 
 BATCH = "$batch"
-NAME = {"source": "lastname", "target": "lastName"}
-PHONE = {"source": "telephone1", "target": "phone"}
-
-
-def mapped(**rules: Any) -> Sequence[TableMapping]:
-    return [contact_mapping(fields=[NAME, PHONE], **rules)]
-
-
-def contact(sandbox: Sandbox, **values: Any) -> str:
-    return str(sandbox.dataverse.create("contact", {"lastname": "Lovelace", **values}))
 
 
 @pytest.fixture
 def kept(integration: Integration) -> Integration:
     """Opt-outs by e-mail and by phone kept in step in both directions."""
-    integration.tables = mapped()
-    integration.keep_opt_outs("bidirectional", EMAIL_AND_PHONE)
-    return integration
+    return kept_both_ways(integration)
 
 
 # --- 1: no FALSE over an opt-out of Campaign --------------------------------------------------------------------------
@@ -132,7 +119,7 @@ def test_no_insert_names_an_opt_out_that_nobody_made(
     sandbox: Sandbox, integration: Integration, direction: str
 ) -> None:
     fields = [{"source": s, "target": t} for s, t in EMAIL.items()] if direction == "dynamics_to_campaign" else []
-    integration.tables = [contact_mapping(fields=[NAME, *fields])]
+    integration.tables = contacts_with(*fields)
     integration.keep_opt_outs(direction, None if fields else EMAIL)
     contact(sandbox)
 
@@ -149,7 +136,7 @@ def test_opt_in_of_a_daily_file_is_not_written_once_campaign_says_otherwise(
     sandbox: Sandbox, integration: Integration, direction: str
 ) -> None:
     """The file is from before the person opted out again."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs(direction, EMAIL)
     key = contact(sandbox, donotemail=True)
     sandbox.campaign.create("profile", {"externalId": key, "lastName": "Lovelace", "blackListEmail": True})
@@ -305,7 +292,7 @@ def test_false_without_a_time_does_not_win_in_bidirectional_mode(
 def test_false_without_a_time_takes_nothing_back_in_campaign_to_dynamics(
     sandbox: Sandbox, integration: Integration, told: str
 ) -> None:
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("campaign_to_dynamics", EMAIL)
     key = contact(sandbox, donotemail=True)
     sandbox.campaign.create("profile", {"externalId": key, "lastName": "Lovelace", "blackListEmail": True})

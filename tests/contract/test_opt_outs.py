@@ -13,12 +13,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from d365_campaign.mapping import TableMapping
 from d365_campaign.sandbox import Sandbox
 from d365_campaign.store.rewrite import rewrite
 from d365_campaign.store.staging import open_staging
 from tests.integration import Integration
-from tests.mappings import contact_mapping
 from tests.opting_out import (
     COLUMNS,
     EMAIL,
@@ -27,10 +25,13 @@ from tests.opting_out import (
     SECONDS,
     assert_settled,
     both,
+    contact,
+    contacts_with,
     decisions,
     exported_and_synced,
     in_campaign,
     in_dynamics,
+    kept_both_ways,
     opt_outs_written,
     profile,
     requests_to_dynamics,
@@ -39,25 +40,11 @@ from tests.opting_out import (
     written_to_dynamics,
 )
 
-NAME = {"source": "lastname", "target": "lastName"}
-PHONE = {"source": "telephone1", "target": "phone"}
-
-
-def mapped(*fields: Mapping[str, Any], **rules: Any) -> Sequence[TableMapping]:
-    """Contacts with a last name, a phone and *fields*."""
-    return [contact_mapping(fields=[NAME, PHONE, *fields], **rules)]
-
-
-def contact(sandbox: Sandbox, **values: Any) -> str:
-    return str(sandbox.dataverse.create("contact", {"lastname": "Lovelace", **values}))
-
 
 @pytest.fixture
 def kept(integration: Integration) -> Integration:
     """Opt-outs by e-mail and by phone kept in step in both directions."""
-    integration.tables = mapped()
-    integration.keep_opt_outs("bidirectional", EMAIL_AND_PHONE)
-    return integration
+    return kept_both_ways(integration)
 
 
 # --- the truth table --------------------------------------------------------------------------------------------------
@@ -225,7 +212,7 @@ def test_change_of_anything_but_the_opt_out_does_not_make_campaign_the_newer_sid
 def test_new_profile_gets_its_opt_outs_with_the_insert_and_no_false(sandbox: Sandbox, integration: Integration) -> None:
     """No FALSE is sent, because Campaign might stamp it as changed."""
     sandbox.settings.stamp_false_on_create = True
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("bidirectional", PAIRS)
     out, never = contact(sandbox, donotemail=True, donotfax=None), contact(sandbox)
 
@@ -343,7 +330,7 @@ def test_what_an_insert_or_update_decides_is_kept_as_any_decision(sandbox: Sandb
 
 def test_opt_outs_are_kept_in_step_for_whom_the_filter_leaves_out(sandbox: Sandbox, kept: Integration) -> None:
     """R70: the filter says whose data is sent; whoever has a profile can be written to, and must not be."""
-    kept.tables = mapped(filter={"conditions": [{"source": "statecode", "comparison": "equals", "value": 0}]})
+    kept.tables = contacts_with(filter={"conditions": [{"source": "statecode", "comparison": "equals", "value": 0}]})
     here, there = contact(sandbox), contact(sandbox)
     kept.sync()
     for key in (here, there):
@@ -372,7 +359,7 @@ def test_opt_outs_are_kept_in_step_of_a_record_that_is_refused(sandbox: Sandbox,
 
 def test_inverted_column_says_that_a_person_may_be_contacted(sandbox: Sandbox, integration: Integration) -> None:
     """A13, A12: an empty one is no opt-out, and none is ever written as empty."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     pair = {"source": "donotemail", "target": "denyListEmail", "invert": True}
     integration.keep_opt_outs("bidirectional", pairs=None)
     integration.settings["opt_outs"]["pairs"] = [pair]
@@ -404,7 +391,7 @@ def test_only_opt_outs_go_to_dynamics(sandbox: Sandbox, kept: Integration) -> No
 
 def test_profile_that_was_left_alone_stays_so_and_yet_is_heard(sandbox: Sandbox, kept: Integration) -> None:
     """A1: adoption is switched off, so nothing is written to a profile that was there before; reading is no write."""
-    kept.tables = mapped(adopt_existing="never")
+    kept.tables = contacts_with(adopt_existing="never")
     here, there = contact(sandbox, donotemail=True), contact(sandbox)
     for key in (here, there):
         sandbox.campaign.create("profile", {"externalId": key, "lastName": "Byron", "blackListEmail": key == there})
@@ -513,7 +500,7 @@ def test_values_go_to_campaign_only_whatever_the_times_in_dynamics_to_campaign(
     sandbox: Sandbox, integration: Integration, spelling: str
 ) -> None:
     """R18, R93, contract 3.2: the pairs are fields of contact, in either spelling; no file is looked for."""
-    integration.tables = mapped({"source": "donotemail", "target": spelling})
+    integration.tables = contacts_with({"source": "donotemail", "target": spelling})
     integration.keep_opt_outs("dynamics_to_campaign")
     keys = people_in_step(sandbox)
     integration.sync()
@@ -531,7 +518,7 @@ def test_values_go_to_campaign_only_whatever_the_times_in_dynamics_to_campaign(
 
 def test_no_false_is_sent_with_an_insert_in_dynamics_to_campaign(sandbox: Sandbox, integration: Integration) -> None:
     """Although the opt-out is mapped as any field."""
-    integration.tables = mapped({"source": "donotemail", "target": "blackListEmail"})
+    integration.tables = contacts_with({"source": "donotemail", "target": "blackListEmail"})
     integration.keep_opt_outs("dynamics_to_campaign")
     contact(sandbox)
     contact(sandbox, donotemail=True)
@@ -548,7 +535,7 @@ def test_values_go_to_dynamics_only_whatever_the_times_in_campaign_to_dynamics(
     sandbox: Sandbox, integration: Integration
 ) -> None:
     """R19: after the daily file is read, not before."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("campaign_to_dynamics", EMAIL)
     keys = people_in_step(sandbox)
     integration.sync()
@@ -568,7 +555,7 @@ def test_edit_in_dynamics_stays_until_campaign_changes_next_in_campaign_to_dynam
     sandbox: Sandbox, integration: Integration
 ) -> None:
     """R94: a change of something else in Campaign is none."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("campaign_to_dynamics", EMAIL)
     keys = people_in_step(sandbox)
     integration.sync()
@@ -590,7 +577,7 @@ def test_opt_in_that_campaign_held_before_takes_nothing_back_in_campaign_to_dyna
     sandbox: Sandbox, integration: Integration
 ) -> None:
     """R94: by what the first look finds, only opt-outs count as changes."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("campaign_to_dynamics", EMAIL)
     opted_in, opted_out = contact(sandbox, donotemail=True), contact(sandbox)
     for key, value in ((opted_in, False), (opted_out, True)):
@@ -606,7 +593,7 @@ def test_opt_in_that_campaign_held_before_takes_nothing_back_in_campaign_to_dyna
 
 def test_nothing_is_kept_in_step_while_disabled(sandbox: Sandbox, integration: Integration) -> None:
     """R21: the storage is not looked at, and no write names an opt-out; the rest goes on."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("disabled", EMAIL)
     key = contact(sandbox, donotemail=True)
     integration.sync()
@@ -646,7 +633,7 @@ def test_opt_in_that_we_wrote_ourselves_is_no_news_after_campaign_became_the_tru
     sandbox: Sandbox, integration: Integration
 ) -> None:
     """R94: it was written for Dynamics' sake, so it takes back no opt-out that Dynamics has since."""
-    integration.tables = mapped({"source": "donotemail", "target": "blackListEmail"})
+    integration.tables = contacts_with({"source": "donotemail", "target": "blackListEmail"})
     integration.keep_opt_outs("dynamics_to_campaign")
     key = contact(sandbox, donotemail=True)
     integration.sync()
@@ -655,7 +642,7 @@ def test_opt_in_that_we_wrote_ourselves_is_no_news_after_campaign_became_the_tru
     assert both(sandbox, key) == (False, False)
 
     in_dynamics(sandbox, key, donotemail=True)
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("campaign_to_dynamics", EMAIL)
     integration.sync()
     exported_and_synced(integration)
@@ -665,7 +652,7 @@ def test_opt_in_that_we_wrote_ourselves_is_no_news_after_campaign_became_the_tru
 
 def test_pair_that_is_added_later_begins_with_opt_outs_only(sandbox: Sandbox, integration: Integration) -> None:
     """R94: an opt-in that Campaign made before the pair was there takes nothing back; an opt-out counts."""
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("campaign_to_dynamics", EMAIL)
     opted_in, opted_out = contact(sandbox, donotphone=True), contact(sandbox)
     integration.sync()
@@ -682,7 +669,7 @@ def test_pair_that_is_added_later_begins_with_opt_outs_only(sandbox: Sandbox, in
 
 def test_direction_may_be_switched_between_two_runs(sandbox: Sandbox, integration: Integration) -> None:
     """R17, A3: each run goes by the settings it finds."""
-    integration.tables = mapped({"source": "donotemail", "target": "blackListEmail"})
+    integration.tables = contacts_with({"source": "donotemail", "target": "blackListEmail"})
     integration.keep_opt_outs("dynamics_to_campaign")
     key = contact(sandbox)
     integration.sync()
@@ -690,7 +677,7 @@ def test_direction_may_be_switched_between_two_runs(sandbox: Sandbox, integratio
     integration.sync()
     assert both(sandbox, key) == (True, False), "nobody looks at Campaign"
 
-    integration.tables = mapped()
+    integration.tables = contacts_with()
     integration.keep_opt_outs("bidirectional", EMAIL)
     integration.sync()
     assert both(sandbox, key) == (True, True), "now it counts"
@@ -699,7 +686,7 @@ def test_direction_may_be_switched_between_two_runs(sandbox: Sandbox, integratio
     integration.sync()
     assert both(sandbox, key) == (True, True), "only Campaign takes it back (row 6)"
 
-    integration.tables = mapped({"source": "donotemail", "target": "blackListEmail"})
+    integration.tables = contacts_with({"source": "donotemail", "target": "blackListEmail"})
     integration.keep_opt_outs("dynamics_to_campaign")
     in_dynamics(sandbox, key, donotemail=False)
     integration.sync()
@@ -745,7 +732,7 @@ def test_profile_that_is_made_again_gets_the_opt_outs_that_dynamics_has(sandbox:
 
 def test_contact_that_was_deleted_is_written_nowhere(sandbox: Sandbox, kept: Integration) -> None:
     """Its profile stays, where deletes are switched off, and so does what it says."""
-    kept.tables = mapped(apply_deletes=False)
+    kept.tables = contacts_with(apply_deletes=False)
     key = contact(sandbox)
     kept.sync()
     in_campaign(sandbox, key, blackListEmail=True)
@@ -760,7 +747,7 @@ def test_contact_that_was_deleted_is_written_nowhere(sandbox: Sandbox, kept: Int
 
 def test_profile_that_is_deleted_with_its_contact_is_known_no_more(sandbox: Sandbox, kept: Integration) -> None:
     """Whoever comes back begins anew."""
-    kept.tables = mapped(apply_deletes=True)
+    kept.tables = contacts_with(apply_deletes=True)
     key = contact(sandbox, donotemail=True)
     for _ in range(9):
         contact(sandbox)
