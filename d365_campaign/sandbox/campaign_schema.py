@@ -165,23 +165,14 @@ SERVICE = ResourceDefinition(
     ),
 )
 
-ORG_UNIT = ResourceDefinition(
-    name="orgUnitBase",
-    label="Organizational units",
-    schema="nms:orgUnit",
-    built_in=True,
-    key="name",
-    attributes=(Attribute("name", length=64), Attribute("label", length=128)),
-)
 
-GEO_UNIT = ResourceDefinition(
-    name="geoUnitBase",
-    label="Geographical units",
-    schema="nms:geoUnit",
-    built_in=True,
-    key="name",
-    attributes=(Attribute("name", length=64), Attribute("label", length=128)),
-)
+def _units(name: str, label: str, schema: str) -> ResourceDefinition:
+    attributes = (Attribute("name", length=64), Attribute("label", length=128))
+    return ResourceDefinition(name, label=label, schema=schema, built_in=True, key="name", attributes=attributes)
+
+
+ORG_UNIT = _units("orgUnitBase", "Organizational units", "nms:orgUnit")
+GEO_UNIT = _units("geoUnitBase", "Geographical units", "nms:geoUnit")
 
 ACCOUNT = ResourceDefinition(
     name="cusAccount",
