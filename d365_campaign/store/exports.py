@@ -11,6 +11,7 @@ from d365_campaign.binding import BoundMapping
 from d365_campaign.opt_out import PROFILE_CHANGED
 from d365_campaign.opt_out_changes import Export, ExportContent
 from d365_campaign.opt_out_files import KEY, ExportSettings, RemoteFile
+from d365_campaign.store import sql_exports
 from d365_campaign.store import sql_opt_outs as sql
 from d365_campaign.store.opt_out_records import EXPORTS, export_of
 from d365_campaign.store.opt_outs import OptOutStore
@@ -95,7 +96,7 @@ class ExportStore(FilePart):
     def _take(self, content: ExportContent) -> Export:
         columns = self._columns(content.header)
         spellings = {True: self._settings.opted_out, False: self._settings.opted_in}
-        typed = sql.typed_lines(columns, spellings, self._settings.time_formats)
+        typed = sql_exports.typed_lines(columns, spellings, self._settings.time_formats)
         self._run(f"create or replace temp table typed as with lines as ({self._lines(content)})\n{typed}")
         rows, without_key, changed = self._rows(
             "select count(*), count(*) filter (key is null), max(changed_at) from typed"
@@ -104,7 +105,7 @@ class ExportStore(FilePart):
         unreadable, broken = self._rows("select count(*), count(*) filter (broken) from set_aside")[0]
         if unreadable > max(1, self._settings.max_bad_share * (rows + broken)):
             return Export(content.name, refused=self._too_many(unreadable, rows + broken))
-        self._run(f"create or replace temp table seen as {sql.seen_in_file()}")
+        self._run(f"create or replace temp table seen as {sql_exports.seen_in_file()}")
         for statement in sql.merge_seen(live=False):
             self._run(statement)
         self._set_aside(content.name)
@@ -154,7 +155,7 @@ class ExportStore(FilePart):
             self._settings.delimiter,
             self._settings.quote,
         )
-        self._run(f"create or replace temp table set_aside as {sql.unreadable_lines(at, delimiter, mark)}")
+        self._run(f"create or replace temp table set_aside as {sql_exports.unreadable_lines(at, delimiter, mark)}")
         if content.cut_row is not None:
             key = _field(content.cut_row, at, delimiter, mark)
             self._run("insert into set_aside values (null, $1, 'the file ends in its middle', true)", [key])
