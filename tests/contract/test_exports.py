@@ -3,6 +3,7 @@
 Each test names the rules it shows. Everything runs through Dagster, on the sandbox, over real sockets.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,28 @@ def test_opt_out_made_in_campaign_reaches_dynamics_by_the_daily_file(
     assert in_folder(sandbox) == []
     assert name in in_folder(sandbox, "processed")
     assert taken(run(kept))["files"] == 0
+
+
+def test_what_was_read_since_a_backup_of_the_staging_file_is_read_again_once_it_is_put_back(
+    sandbox: Sandbox, kept: Integration, ada: str, tmp_path: Path
+) -> None:
+    """It was read and not written yet when the disk was lost, and no later file tells of it again."""
+    backup = shutil.copy(kept.staging, tmp_path / "backup.duckdb")
+    opts_out(sandbox, ada)
+    [name] = in_folder(sandbox)
+    sandbox.add_fault(system="dataverse", in_batch=True, path="contacts", times=9, status=400, body={"error": {}})
+    kept.run(SYNC)
+    assert not dynamics(sandbox, ada)
+    sandbox.clear_faults()
+    shutil.copy(backup, kept.staging)
+    run(kept)
+    assert not dynamics(sandbox, ada)
+
+    exports = sandbox.sftp.root / "d365_loads" / "exports"
+    (exports / "processed" / name).rename(exports / name)
+    run(kept)
+
+    assert dynamics(sandbox, ada)
 
 
 @pytest.mark.parametrize(
