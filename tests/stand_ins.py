@@ -25,11 +25,11 @@ class Fault:
 
 @dataclass
 class Campaign:
-    """A Campaign resource as a dictionary, its records *held* by key. *faults* are met by operation and key, in order;
-    *watch* sees each call."""
+    """A Campaign resource as a dictionary, its records *held* by key. *faults* are met by operation and key, in order,
+    None for a call that meets none; *watch* sees each call."""
 
     held: dict[str, dict[str, object]] = field(default_factory=dict)
-    faults: dict[tuple[str, str], Sequence[Fault]] = field(default_factory=dict)
+    faults: Mapping[tuple[str, str], Sequence[Fault | None]] = field(default_factory=dict)
     watch: Callable[[str, str], object] = lambda operation, key: None
     units: Mapping[tuple[str, str], object] = field(default_factory=dict)
     data_policy: Callable[[object], object] = lambda value: value

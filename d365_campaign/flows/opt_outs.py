@@ -197,11 +197,14 @@ def _to_profile(rule: _Rule, target: RecordTarget, person: OpenOptOuts) -> Writt
     except RecordRejected as refusal:
         return replace(read, engine_calls=2, refused=str(refusal), decided=())
     except UnknownOutcome:
-        again = target.read(person.key)
+        unsettled = replace(read, engine_calls=3, unknown=True, decided=())
+        try:
+            again = target.read(person.key)
+        except SyncError:
+            return unsettled
         now = read_campaign(again.values, rule.bound.stamps) if again else live
         arrived = all(now.values.get(name) is value for name, value in wanted.items())
-        unsettled = replace(read, engine_calls=3, seen=now, unknown=not arrived)
-        return unsettled if arrived else replace(unsettled, decided=())
+        return replace(read, engine_calls=3, seen=now) if arrived else replace(unsettled, seen=now)
     return replace(read, engine_calls=2, seen=live.after(wanted))
 
 

@@ -126,9 +126,16 @@ class OptOutStore(FilePart):
         return OptOutSummary(*self._rows(sql.summary())[0])
 
     def begin(self) -> None:
-        """Forget what an earlier run tried, and count the calls of one that never told what it spent."""
+        """Forget what an earlier run tried. Of one that never told what became of it, count the calls, and put in doubt
+        whatever Campaign said of the people whom it was writing there: they are read before long."""
+        writing = f"select key from {sql.relation('writing')}"
         with self._transaction():
             self._run("create or replace temp table opt_outs_tried (key varchar)")
+            if self._rows(f"{writing} limit 1"):
+                for statement in sql.doubt(writing):
+                    self._run(statement)
+                self._run(f"truncate {sql.relation('writing')}")
+                self._compare()
             reserved = self._rows(f"select coalesce(sum(reserved), 0)::bigint from {sql.relation('in_flight')}")[0][0]
             self._ledger.book(self._table.name, {"unsettled": (reserved, reserved)})
             self._run(f"truncate {sql.relation('in_flight')}")
@@ -144,6 +151,8 @@ class OptOutStore(FilePart):
         with self._transaction(), self._registered(taken=keys):
             self._run("insert into opt_outs_tried select key from taken")
             self._run(f"insert into {sql.relation('in_flight')} select key, {MOST_CALLS} from taken")
+            if side == "campaign":
+                self._run(f"insert into {sql.relation('writing')} select key from taken")
         return taken
 
     def _open(
@@ -161,7 +170,7 @@ class OptOutStore(FilePart):
         )
 
     def settle(self, results: Sequence[Written]) -> None:
-        """Book what became of people that were taken, and compare them anew."""
+        """Book what became of people that were taken, and compare them anew. Who has no result was not written."""
         with self._transaction():
             self.note_seen({r.key: r.seen for r in results if r.seen}, [r.key for r in results if r.unknown])
             self.forget_profiles([r.key for r in results if r.gone])
@@ -176,6 +185,7 @@ class OptOutStore(FilePart):
             with self._registered(settled_keys=touched):
                 self.touch("select key from settled_keys")
                 self._run(f"delete from {sql.relation('in_flight')} where key in (select key from settled_keys)")
+            self._run(f"truncate {sql.relation('writing')}")
             self._compare()
 
     def _note_rows(self, rows: Mapping[str, Mapping[str, object]]) -> None:

@@ -7,6 +7,7 @@ What Dynamics says stands in the snapshot of contacts. The relations here, one s
     touched      keys about which either system said something since the last comparison
     open         people with an opt-out that is to be written, or read first because Campaign's word is in doubt
     in_flight    people who are being written, with the engine calls reserved for them
+    writing      those among them whose profile may be written meanwhile; with nobody at it, by a run that was killed
     decision     what was decided about a disagreement, and what was written; it is kept
     export       daily files that were taken in or refused
     unreadable   rows of these files that could not be read
@@ -49,6 +50,7 @@ RELATIONS = {
     "touched": {"key": "varchar"},
     "open": {"key": "varchar", **dict.fromkeys(("to_campaign", "to_dynamics", "opts_in", "in_doubt"), "boolean")},
     "in_flight": {"key": "varchar", "reserved": "integer"},
+    "writing": {"key": "varchar"},
     "decision": {
         "key": "varchar",
         "attribute": "varchar",
