@@ -272,6 +272,8 @@ class OptOutMachine(RuleBasedStateMachine):
                 told = f"{pair[1]} of {key}: Campaign says {campaign}, Dynamics {dynamics}"
                 if wanted is not None and (campaign is not wanted or dynamics is not wanted):
                     self.journal.wrong(f"at rest {told}; both are to say {wanted}")
+                if self.world.direction is OptOutDirection.BIDIRECTIONAL and campaign is not dynamics:
+                    self.journal.wrong(f"at rest {told}; they are to say the same")
 
     def _calls_of_a_run(self) -> Sequence[str]:
         """What a run has to do: calls to Campaign, and anything but reading changes in Dynamics."""

@@ -277,6 +277,8 @@ class Journal:
     def _to_come(self, key: str, pair: Pair, contact: Record) -> bool | None:
         profile, about = self.profile(key) or {}, (key, pair[1])
         campaign, dynamics = bool(profile.get(pair[1])), opted_out(pair, contact)
+        if not profile and not dynamics and self._opted_out_before_it_went(key, pair[1]):
+            return None
         if campaign is dynamics:
             return dynamics
         if self._direction == "bidirectional":
@@ -284,6 +286,11 @@ class Journal:
         if self._direction == "dynamics_to_campaign":
             return dynamics if self.renamed.get(key) or about not in self.news else None
         return campaign if self._times_are_told(pair) and self.last_word.get(about) == "campaign" else None
+
+    def _opted_out_before_it_went(self, key: str, attribute: str) -> bool:
+        """Whether a profile that is gone said TRUE since we heard of it last: a file that tells so may come yet."""
+        person = self.people[key]
+        return any((profile or {}).get(attribute) for profile in person.profiles[person.heard :])
 
     def _times_are_told(self, pair: Pair) -> bool:
         """Whether files tell when this opt-out changed."""
