@@ -185,6 +185,9 @@ class Journal:
         return threading.current_thread().name == SERVER
 
     def _profile_gone(self, key: str) -> None:
+        if self._direction == "dynamics_to_campaign":  # nobody tells us, nor of one that a person makes in its place
+            self.news |= {(key, pair[1]) for pair in self.pairs if (self.people[key].profiles[-1] or {}).get(pair[1])}
+            self.renamed[key] = False
         self.people[key].profiles.append(None)
         self.last_word.update({(key, pair[1]): "before" for pair in self.pairs})
 
