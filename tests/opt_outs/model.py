@@ -98,11 +98,16 @@ class Journal:
 
     def end_step(self) -> None:
         """It came to its end: what it was told it keeps."""
-        self.news -= self.acted - self.changed
         for person in self.people.values():
             del person.told[:-1]
             person.seen = max(person.seen, person.seen_now)
             person.heard = max(person.seen, person.heard, person.heard_now)
+        self.news -= {about for about in self.acted - self.changed if not self._changed_since_heard(*about)}
+
+    def _changed_since_heard(self, key: str, attribute: str) -> bool:
+        """Whether somebody decided otherwise after what we acted on was read: of that we are yet to hear."""
+        person = self.people[key]
+        return len({bool((profile or {}).get(attribute)) for profile in person.profiles[person.heard :]}) > 1
 
     def told_by_dynamics(self, key: str, row: Record) -> None:
         self.people[key].told.append(dict(row))
